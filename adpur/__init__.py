@@ -1,0 +1,56 @@
+"""adpur: train and evaluate diffusion-based adversarial purification.
+
+Names load on first use (PEP 562), so that `adpur --help` needs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "adpur.defense": ["Defense", "Prediction"],
+    "adpur.errors": ["AttackError", "ConfigError"],
+    "adpur.gradient": ["BPDA", "Checkpointed", "Exact", "GradientMode", "Surrogate"],
+    "adpur.grid": ["Grid", "Strided"],
+    "adpur.level": [
+        "Constant", "Curve", "Flat", "Linear", "NoiseLevel", "Reference", "Reweighted",
+        "ScoreNorm", "Sigmoid", "calibrate", "reference",
+    ],
+    "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
+    "adpur.lit.callbacks.robustness": ["Robustness"],
+    "adpur.lit.data.digits": ["Digits"],
+    "adpur.lit.evaluation": ["Evaluation", "Row"],
+    "adpur.lit.training": ["ClassifierTraining", "DiffusionTraining"],
+    "adpur.models.adapters": ["EpsDenoiser"],
+    "adpur.models.classifiers": ["CifarResNet", "Classifier"],
+    "adpur.models.denoiser": ["Denoiser"],
+    "adpur.models.networks": ["Networks"],
+    "adpur.models.zoo": [
+        "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",
+    ],
+    "adpur.noise": ["Noise", "Source", "Stream"],
+    "adpur.purify.base": ["Identity", "Purified", "Purifier"],
+    "adpur.purify.diffusion": ["Diffusion"],
+    "adpur.purify.presets": ["ddim", "ddpm", "revpure", "ssni_l", "ssni_n"],
+    "adpur.schedule": ["DiscreteVP", "NoiseSchedule"],
+    "adpur.step": ["Ancestral", "Step"],
+    "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
+    "adpur.threat.ball": ["L2", "Linf", "Norm"],
+    "adpur.threat.knowledge": ["Knowledge"],
+    "adpur.threat.oracle": ["CrossEntropy", "Loss", "Margin", "Oracle"],
+    "adpur.threat.pgd": ["PGD"],
+}  # fmt: skip
+_HOME = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'adpur' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

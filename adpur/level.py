@@ -1,0 +1,241 @@
+"""How much noise each image gets: t(x)."""
+
+import json
+import math
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adpur.errors import ConfigError
+from adpur.models.denoiser import Denoiser
+from adpur.models.zoo import find_weights
+from adpur.noise import Noise, Source, Stream
+from adpur.rows import mapped
+from adpur.types import to_signed
+
+STATISTICS = "score_norms.json"
+
+
+class Level(NamedTuple):
+    """Raw t(x), fp64 `(B,)` in the schedule's unit, and the score norm it came from (or NaN)."""
+
+    t: Tensor
+    score_norm: Tensor
+
+
+class NoiseLevel(ABC):
+    """A rule for the noise level of each image."""
+
+    @property
+    @abstractmethod
+    def configured(self) -> float:
+        """The t* the user wrote; it must be reachable by the grid, while a computed t(x) is snapped."""
+
+    @abstractmethod
+    def level(self, x: Tensor, scorer: Denoiser | None, noise: Noise) -> Level:
+        """t(x) of signed images `x` `(B, C, H, W)` in [-1, 1], before snapping."""
+
+
+@dataclass(frozen=True)
+class Constant(NoiseLevel):
+    """One t* for every image: DiffPure and most of its successors."""
+
+    t: float = 100
+
+    @property
+    def configured(self) -> float:
+        """t*."""
+        return self.t
+
+    def level(self, x: Tensor, scorer: Denoiser | None, noise: Noise) -> Level:
+        """t* for each row."""
+        t = torch.full((len(x),), float(self.t), dtype=torch.float64, device=x.device)
+        return Level(t, torch.full_like(t, math.nan))
+
+
+@dataclass(frozen=True)
+class ScoreNorm:
+    """||EPS(x)||_2, the norm of the mean score over small noise levels (SSNI section 3.2).
+
+    EPS(x) = 1/levels sum_j score_{t_j}(x_{t_j}) on the equidistant t_j = j horizon / levels,
+    one keyed Gaussian each: the norm of the mean, as in Zhang et al. (2023), not the mean of
+    norms. It costs `levels` network calls an image. `levels=1` is SSNI's single score norm.
+    """
+
+    horizon: int = 20
+    levels: int = 20
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.levels <= self.horizon:
+            raise ConfigError(f"ScoreNorm needs 1 <= levels <= horizon, got {self.levels}, {self.horizon}")
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Tensor:
+        """Score norms fp64 `(B,)` of signed images; about sqrt(D / sigma_t^2 levels) on clean ones."""
+        total = torch.zeros_like(x)
+        for j in range(1, self.levels + 1):
+            t = torch.full((len(x),), round(j * self.horizon / self.levels), device=x.device)
+            eps = noise.fold(step=j).normal(x, Stream.LEVEL)
+            total = total + scorer.score(scorer.schedule.diffuse(x, t, eps), t)
+        return (total / self.levels).double().flatten(1).norm(dim=1)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Score-norm statistics of clean images, and what they were measured with."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    count: int
+    horizon: int
+    levels: int
+    scorer: str | None = None
+
+
+def reference(weights: str, horizon: int = 20, levels: int = 20) -> Reference:
+    """The statistics `calibrate` saved beside a diffusion model's weights."""
+    file = find_weights(weights) / STATISTICS
+    known = [Reference(**entry) for entry in json.loads(file.read_text())] if file.is_file() else []
+    for entry in known:
+        if (entry.horizon, entry.levels) == (horizon, levels):
+            return entry
+    have = ", ".join(f"({e.horizon}, {e.levels})" for e in known) or "none"
+    raise ConfigError(
+        f"{file}: no score norms for (horizon, levels) = ({horizon}, {levels}); saved: {have}. "
+        f"Run: adpur calibrate {weights} --horizon {horizon} --levels {levels}"
+    )
+
+
+def save_reference(entry: Reference, folder: Path) -> None:
+    """Add an entry to a weights folder, replacing one of the same (horizon, levels)."""
+    file = folder / STATISTICS
+    known = json.loads(file.read_text()) if file.is_file() else []
+    same = (entry.horizon, entry.levels)
+    kept = [e for e in known if (e["horizon"], e["levels"]) != same]
+    entries = sorted([*kept, asdict(entry)], key=lambda e: (e["horizon"], e["levels"]))
+    file.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
+
+
+class Curve(ABC):
+    """SSNI's reweighting f(n, t*): from a score norm to a noise level."""
+
+    @abstractmethod
+    def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
+        """t(x) for each norm `(B,)`."""
+
+
+@dataclass(frozen=True)
+class Flat(Curve):
+    """f = t*: the baseline every other curve is compared with (SSNI Appendix C)."""
+
+    def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
+        """t* whatever the norm."""
+        return torch.full_like(norm, float(base))
+
+
+@dataclass(frozen=True)
+class Linear(Curve):
+    """SSNI-L: t = t* clamp((n - low) / (high - low), 0, 1) + bias (SSNI Eq. 8).
+
+    The paper's extremes include n itself, which per image is exactly this clamp; taking them
+    from the reference keeps t(x) independent of the batch.
+    """
+
+    bias: float = 0.0
+
+    def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
+        """See the class."""
+        share = (norm - reference.low) / (reference.high - reference.low)
+        return base * share.clamp(0, 1) + self.bias
+
+
+@dataclass(frozen=True)
+class Sigmoid(Curve):
+    """SSNI-N: t = (t* + bias) / (1 + exp(-(n - mean) / tau)) (SSNI Eq. 9).
+
+    Args:
+        tau: temperature, in units of the norm (20 in the paper, for 3072 dimensions).
+        bias: raises the ceiling.
+        relative: `tau` counts standard deviations of the reference norms instead.
+    """
+
+    tau: float = 20.0
+    bias: float = 0.0
+    relative: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.tau > 0:
+            raise ConfigError(f"Sigmoid tau must be positive, got {self.tau}")
+
+    def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
+        """See the class."""
+        tau = self.tau * (reference.sd if self.relative else 1.0)
+        return (base + self.bias) * torch.sigmoid((norm - reference.mean) / tau)
+
+
+@dataclass(frozen=True)
+class Reweighted(NoiseLevel):
+    """SSNI: a level per image from its score norm, clamped to [0, T] and later snapped.
+
+    No gradient flows through t(x) (SSNI Algorithms 2 and 3 treat it as a constant).
+    """
+
+    base: float
+    curve: Curve
+    reference: Reference
+    score_norm: ScoreNorm = field(default_factory=ScoreNorm)
+
+    def __post_init__(self) -> None:
+        ours = (self.score_norm.horizon, self.score_norm.levels)
+        theirs = (self.reference.horizon, self.reference.levels)
+        if ours != theirs:
+            raise ConfigError(
+                f"score_norm has (horizon, levels) = {ours}, but its reference was measured with {theirs}"
+            )
+
+    @property
+    def configured(self) -> float:
+        """The t* that f reweights."""
+        return self.base
+
+    def level(self, x: Tensor, scorer: Denoiser | None, noise: Noise) -> Level:
+        """t(x) = f(||EPS(x)||, t*)."""
+        if scorer is None:
+            raise ConfigError("Reweighted levels need a diffusion model to score with")
+        made_with = self.reference.scorer
+        if None not in (made_with, scorer.sha256) and made_with != scorer.sha256:
+            raise ConfigError(
+                "the reference score norms were measured with other diffusion weights "
+                f"({made_with[:12]}, now {scorer.sha256[:12]}); run adpur calibrate again"  # type: ignore[index]
+            )
+        norm = self.score_norm(x, scorer, noise)
+        t = self.curve.reweight(norm, self.base, self.reference)
+        return Level(t.clamp(0, scorer.schedule.end), norm)
+
+
+def calibrate(
+    images: Tensor, noise: Noise, scorer: Denoiser, score_norm: ScoreNorm, rows: int
+) -> Reference:
+    """Statistics of the score norms of clean [0, 1] `images` `(n, C, H, W)`, `rows` a call."""
+    noise = noise.fold(source=Source.CALIBRATE)
+
+    def work(chunk: Tensor, _: int) -> list[Tensor]:
+        return [score_norm(to_signed(images[chunk]), scorer, noise[chunk])]
+
+    (norms,) = mapped(work, torch.zeros(len(images)), rows)
+    return Reference(
+        mean=norms.mean().item(),
+        sd=norms.std().item(),
+        low=norms.min().item(),
+        high=norms.max().item(),
+        count=len(norms),
+        horizon=score_norm.horizon,
+        levels=score_norm.levels,
+        scorer=scorer.sha256,
+    )

@@ -1,0 +1,48 @@
+"""Networks of other conventions as denoisers."""
+
+import torch
+from torch import Tensor, nn
+
+from adpur.models.denoiser import Denoiser
+from adpur.schedule import DiscreteVP
+from adpur.types import expand
+
+
+class EpsDenoiser(Denoiser):
+    """An eps-prediction network `net(x_t, label)` on a discrete VP schedule, label = t - 1.
+
+    Heads that also predict a variance (twice the channels, Nichol & Dhariwal 2021) are cut to
+    the first C channels. The conversion to x0_hat runs in fp32 or wider, whatever the autocast.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        schedule: DiscreteVP,
+        shape: tuple[int, int, int],
+        sha256: str | None = None,
+    ) -> None:
+        super().__init__(schedule, shape, sha256)
+        self.net = net
+
+    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x0_hat = (x_t - sigma_t eps_hat) / alpha_t."""
+        label = (t - 1).clamp_min(0).to(x_t.device)
+        eps = self.net(x_t, label)[:, : x_t.shape[1]]
+        wide = torch.promote_types(eps.dtype, torch.float32)
+        x_t, eps = x_t.to(wide), eps.to(wide)
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        return (x_t - expand(sigma, x_t) * eps) / expand(alpha, x_t)
+
+
+class DiffusersNet(nn.Module):
+    """A diffusers `UNet2DModel` as a plain `net(x, label) -> Tensor`."""
+
+    def __init__(self, unet: nn.Module) -> None:
+        super().__init__()
+        self.unet = unet
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        """The model's sample, without its output class."""
+        out: Tensor = self.unet(x, label, return_dict=False)[0]
+        return out

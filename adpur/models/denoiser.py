@@ -1,0 +1,45 @@
+"""The one contract every diffusion network is brought to."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from adpur.schedule import NoiseSchedule
+from adpur.types import expand
+
+
+class Denoiser(nn.Module, ABC):
+    """D(x_t, t) -> x0_hat, the network's estimate of E[x_0 | x_t].
+
+    Attributes:
+        schedule: what t means.
+        shape: (C, H, W) of the images it was trained on.
+        sha256: digest of its weights, None if they came from no file.
+        calls: how often it has been called; purifiers report measured calls.
+    """
+
+    def __init__(
+        self, schedule: NoiseSchedule, shape: tuple[int, int, int], sha256: str | None = None
+    ) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.shape = shape
+        self.sha256 = sha256
+        self.calls = 0
+
+    @abstractmethod
+    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x0_hat `(B, C, H, W)` from `x_t` in [-1, 1] plus noise, and t `(B,)`."""
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """Call `denoise`, counting."""
+        self.calls += 1
+        return self.denoise(x_t, t)
+
+    def score(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The score of the diffused density, (alpha_t x0_hat - x_t) / sigma_t^2; needs sigma_t > 0.
+
+        Tweedie's formula; equal to -eps_hat / sigma_t.
+        """
+        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
+        return (expand(alpha, x_t) * self(x_t, t) - x_t) / expand(sigma**2, x_t)

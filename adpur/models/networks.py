@@ -1,0 +1,58 @@
+"""The networks one defence borrows."""
+
+from torch import nn
+
+from adpur.errors import ConfigError
+from adpur.models.denoiser import Denoiser
+
+
+class Networks(nn.Module):
+    """A classifier and the diffusion models that serve it, frozen and in evaluation mode.
+
+    Args:
+        classifier: any module from [0, 1] images to logits.
+        denoiser: the diffusion model that purifies; None for an undefended classifier.
+        scorer: the diffusion model whose score norms set SSNI's levels; the denoiser by default.
+    """
+
+    def __init__(
+        self,
+        classifier: nn.Module,
+        denoiser: Denoiser | None = None,
+        scorer: Denoiser | None = None,
+    ) -> None:
+        super().__init__()
+        self.classifier = classifier
+        self._denoiser = denoiser
+        self._scorer = scorer if scorer is not None else denoiser
+        self._same_shape()
+        self.requires_grad_(False).eval()
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The diffusion model, or an error that says which one is missing."""
+        if self._denoiser is None:
+            raise ConfigError("this purifier needs a diffusion model, but networks has no `denoiser`")
+        return self._denoiser
+
+    @property
+    def scorer(self) -> Denoiser:
+        """The model for score norms."""
+        return self._scorer if self._scorer is not None else self.denoiser
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """(C, H, W) of the images, None if no network says."""
+        parts = (self.classifier, self._denoiser, self._scorer)
+        return next((tuple(p.shape) for p in parts if hasattr(p, "shape")), None)  # type: ignore[arg-type,return-value]
+
+    def train(self, mode: bool = True) -> "Networks":
+        """Stay in evaluation mode: a defence has no other."""
+        return super().train(False)
+
+    def _same_shape(self) -> None:
+        named = {"classifier": self.classifier, "denoiser": self._denoiser, "scorer": self._scorer}
+        shapes = {k: tuple(v.shape) for k, v in named.items() if hasattr(v, "shape")}
+        if len(set(shapes.values())) > 1:
+            told = ", ".join(f"{k} {v}" for k, v in shapes.items())
+            raise ConfigError(f"networks must take images of one (C, H, W), got {told}")

@@ -1,0 +1,227 @@
+"""Weights on disk: folders of safetensors and JSON, read without ever running what they hold.
+
+A diffusion folder is a diffusers pipeline (`unet/`, `scheduler/`) or a bare `UNet2DModel`
+folder; a classifier folder holds `config.json` (architecture and normalisation) and
+`model.safetensors`.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from adpur.errors import ConfigError
+from adpur.models import classifiers
+from adpur.models.adapters import DiffusersNet, EpsDenoiser
+from adpur.models.classifiers import Classifier
+from adpur.models.denoiser import Denoiser
+from adpur.models.networks import Networks
+from adpur.schedule import DiscreteVP
+
+UNET_FILE = "diffusion_pytorch_model.safetensors"
+
+
+def pretrained(classifier: str, denoiser: str | None = None, scorer: str | None = None) -> Networks:
+    """Networks from weight folders, each found by `find_weights`."""
+    return Networks(
+        load_classifier(classifier),
+        load_denoiser(denoiser) if denoiser else None,
+        load_denoiser(scorer) if scorer else None,
+    )
+
+
+def load_classifier(folder: str | Path) -> Classifier:
+    """The classifier of a folder written by `save_classifier`."""
+    folder = find_weights(folder)
+    config = _read_json(folder / "config.json")
+    net = _build(classifiers, config, folder)
+    digest = _load_into(net, folder / "model.safetensors")
+    return Classifier(net, tuple(config["shape"]), config["mean"], config["std"], digest)
+
+
+def save_classifier(classifier: Classifier, init_args: dict[str, Any], folder: Path) -> None:
+    """Write `config.json` and `model.safetensors`; `init_args` rebuild `classifier.net`."""
+    config = {
+        "architecture": type(classifier.net).__name__,
+        "init_args": init_args,
+        "shape": classifier.shape,
+        "mean": classifier.mean.flatten().tolist(),
+        "std": classifier.std.flatten().tolist(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_json(folder / "config.json", config)
+    save_file(_state(classifier.net), folder / "model.safetensors")
+
+
+def load_denoiser(folder: str | Path) -> Denoiser:
+    """The eps-prediction diffusion model of a diffusers folder, its schedule included."""
+    folder = find_weights(folder)
+    unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
+    config = _read_json(unet_folder / "config.json")
+    if config.get("_class_name") != "UNet2DModel":
+        got = config.get("_class_name")
+        raise ConfigError(f"{unet_folder}: expected a diffusers UNet2DModel, found {got!r}")
+    unet = build_unet({k: v for k, v in config.items() if not k.startswith("_")}, unet_folder)
+    digest = _load_into(unet, unet_folder / UNET_FILE)
+    size = config["sample_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    shape = (config["in_channels"], height, width)
+    return EpsDenoiser(DiffusersNet(unet), _load_schedule(folder), shape, digest)
+
+
+def save_denoiser(denoiser: Denoiser, folder: Path) -> None:
+    """Write a diffusers pipeline folder; the schedule must be linear or is stored beta by beta."""
+    unet: Any = denoiser.net.unet  # type: ignore[union-attr]
+    schedule = denoiser.schedule
+    assert isinstance(schedule, DiscreteVP)
+    unet_config = {"_class_name": "UNet2DModel"} | {
+        k: v for k, v in unet.config.items() if not k.startswith("_")
+    }
+    for part, name, config in (
+        ("unet", "config.json", unet_config),
+        ("scheduler", "scheduler_config.json", _scheduler_config(schedule)),
+    ):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        _write_json(folder / part / name, config)
+    index = {
+        "_class_name": "DDPMPipeline",
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+    }
+    _write_json(folder / "model_index.json", index)
+    save_file(_state(unet), folder / "unet" / UNET_FILE)
+
+
+def build_unet(config: dict[str, Any], where: Path | str = "the config") -> nn.Module:
+    """An untrained diffusers `UNet2DModel` from its constructor arguments."""
+    from diffusers import UNet2DModel
+
+    try:
+        return UNet2DModel(**config)  # type: ignore[no-any-return]
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{where}: not a UNet2DModel this diffusers can build: {error}") from error
+
+
+def find_weights(name: str | Path) -> Path:
+    """The folder `name`: as a path, under $ADPUR_WEIGHTS_PATH, or among the shipped weights."""
+    shipped = Path(str(resources.files("adpur"))) / "weights"
+    extra = filter(None, os.environ.get("ADPUR_WEIGHTS_PATH", "").split(os.pathsep))
+    for base in (Path(), *map(Path, extra), shipped):
+        if (base / name).is_dir():
+            return base / name
+    if Path(name).is_file():
+        raise ConfigError(
+            f"{name} is a file; adpur reads weights only from folders of safetensors and JSON, "
+            "never from a pickle, which can run code. Load it yourself with "
+            "torch.load(..., weights_only=True) and write it with adpur.save_classifier."
+        )
+    have = sorted(str(p.parent.relative_to(shipped)) for p in shipped.glob("*/*/*.json"))
+    raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {', '.join(have)}")
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 over the safetensors files of a folder, in sorted order."""
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.safetensors")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _load_into(net: nn.Module, file: Path) -> str:
+    """Fill `net` strictly and return the file's sha256."""
+    if not file.is_file():
+        pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in file.parent.glob(pattern)]
+        hint = f"; {', '.join(pickles)} is a pickle and is not read" if pickles else ""
+        raise ConfigError(f"{file}: weights file missing{hint}")
+    try:
+        state = load_file(file)
+    except SafetensorError as error:
+        raise ConfigError(f"{file}: not a complete safetensors file ({error}); fetch it again") from error
+    problems = list(_differences(net.state_dict(), state))
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ConfigError(f"{file} does not fit its config: {'; '.join(problems[:3])}{more}")
+    net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _differences(
+    expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
+) -> Iterator[str]:
+    for key in sorted(expected.keys() | found.keys()):
+        want = tuple(expected[key].shape) if key in expected else None
+        got = tuple(found[key].shape) if key in found else None
+        if want != got:
+            yield f"{key} expected {want or 'absent'}, found {got or 'absent'}"
+
+
+def _load_schedule(folder: Path) -> DiscreteVP:
+    file = folder / "scheduler" / "scheduler_config.json"
+    if not file.is_file():
+        return DiscreteVP()
+    from diffusers import DDPMScheduler
+
+    config = _read_json(file)
+    if config.get("prediction_type", "epsilon") != "epsilon":
+        raise ConfigError(f"{file}: expected prediction_type epsilon, found {config['prediction_type']}")
+    kind, steps = config.get("beta_schedule", "linear"), config.get("num_train_timesteps", 1000)
+    if kind == "linear" and not config.get("trained_betas"):
+        # in fp64: diffusers' own table is fp32
+        betas = np.linspace(config.get("beta_start", 1e-4), config.get("beta_end", 0.02), steps)
+    else:
+        betas = DDPMScheduler.from_config(config).betas.double().numpy()
+    return DiscreteVP(tuple(betas.tolist()))
+
+
+def _scheduler_config(schedule: DiscreteVP) -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "_class_name": "DDPMScheduler",
+        "num_train_timesteps": schedule.end,
+        "prediction_type": "epsilon",
+        "clip_sample": False,
+    }
+    first, last = schedule.betas[0], schedule.betas[-1]
+    if np.allclose(np.linspace(first, last, schedule.end), schedule.betas, rtol=0, atol=1e-15):
+        return config | {"beta_schedule": "linear", "beta_start": first, "beta_end": last}
+    return config | {"trained_betas": list(schedule.betas)}
+
+
+def _build(module: Any, config: dict[str, Any], folder: Path) -> nn.Module:
+    """The architecture a config names, looked up among adpur's own; anything else is timm's."""
+    name, init_args = config["architecture"], config["init_args"]
+    found = getattr(module, name, None)
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        net: nn.Module = found(**init_args)
+        return net
+    import timm
+
+    if timm.is_model(name):
+        return timm.create_model(name, **init_args)  # type: ignore[no-any-return]
+    raise ConfigError(f"{folder}: unknown architecture {name!r}; expected adpur's CifarResNet or a timm model")
+
+
+def _state(net: nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(file.read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{file.parent}: expected a {file.name}, found none") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{file}: not valid JSON ({error})") from error
+    return content
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

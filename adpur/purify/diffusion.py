@@ -1,0 +1,93 @@
+"""The reverse loop, once, for every diffusion purifier."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from adpur.errors import ConfigError
+from adpur.grid import Grid, Strided
+from adpur.level import Constant, NoiseLevel
+from adpur.models.networks import Networks
+from adpur.noise import Noise, Stream
+from adpur.purify.base import Levels, Purified, Purifier, Tap
+from adpur.step import Ancestral, Step
+from adpur.types import expand, to_signed, to_unit
+
+
+@dataclass(frozen=True)
+class Diffusion(Purifier):
+    """Diffuse to t(x), then walk the grid back to 0 (DiffPure, SSNI Algorithm 1, RevPure).
+
+    Args:
+        level: t(x).
+        grid: the times in between.
+        step: how to get from one to the next.
+        inject: diffuse first; False is RevPure, which takes x itself for x_t.
+        clamp: clamp the result to [0, 1]. It cuts gradients where it binds.
+    """
+
+    level: NoiseLevel = Constant(100)
+    grid: Grid = Strided(1)
+    step: Step = Ancestral()
+    inject: bool = True
+    clamp: bool = False
+
+    def check(self, nets: Networks) -> None:
+        """t* must lie in the schedule and be reachable by the grid."""
+        end, wanted = nets.denoiser.schedule.end, self.level.configured
+        if not 0 <= wanted <= end:
+            raise ConfigError(f"t* = {wanted:g} lies outside the schedule's 0..{end:g}")
+        nearest = self._snap(torch.tensor([wanted], dtype=torch.float64), nets).item()
+        if nearest != wanted:
+            raise ConfigError(
+                f"t* = {wanted:g} is not reachable by {self.grid}; the nearest valid t* is {nearest:g}"
+            )
+
+    def levels(self, x: Tensor, nets: Networks, noise: Noise) -> Levels:
+        """One stage."""
+        level = self.level.level(to_signed(x), nets.scorer, noise)
+        return Levels(level.t[None], level.score_norm)
+
+    def steps(self, levels: Levels, nets: Networks) -> Tensor:
+        """The grid's."""
+        return self.grid.steps(self._snap(levels.t[0], nets))
+
+    def purify(
+        self,
+        x: Tensor,
+        nets: Networks,
+        noise: Noise,
+        levels: Levels | None = None,
+        tap: Tap | None = None,
+    ) -> Purified:
+        """See the class; a row that needs fewer steps than its chunk waits unchanged, bit for bit."""
+        levels = levels if levels is not None else self.levels(x, nets, noise)
+        times = self.grid.times(self._snap(levels.t[0], nets))
+        denoiser = nets.denoiser
+        x = to_signed(x)
+        if self.inject:
+            x = denoiser.schedule.diffuse(x, times[0], noise.normal(x, Stream.FORWARD))
+        nfe = torch.zeros(len(x), dtype=torch.int64, device=times.device)
+        for k in range(len(times) - 1):
+            t, s, to_go, before = times[k], times[k + 1], len(times) - 1 - k, denoiser.calls
+            moved = self.step.step(x, t, s, denoiser, noise.fold(step=to_go))
+            if tap is not None:
+                tap(to_go, t, x.detach(), moved.x0.detach())
+            moves = s < t
+            nfe += moves * (denoiser.calls - before)
+            x = torch.where(expand(moves, x).bool(), moved.x, x)
+        x = to_unit(x)
+        return Purified(x.clamp(0, 1) if self.clamp else x, times[:1], nfe)
+
+    def replaced(
+        self,
+        step: Callable[[Step], Step] = lambda step: step,
+        grid: Callable[[Grid], Grid] = lambda grid: grid,
+    ) -> "Diffusion":
+        """With another step and grid."""
+        return replace(self, step=step(self.step), grid=grid(self.grid))
+
+    def _snap(self, t: Tensor, nets: Networks) -> Tensor:
+        return self.grid.snap(t, nets.denoiser.schedule.end)

@@ -1,0 +1,69 @@
+"""What an attack is, and the targets it may aim at."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from adpur.errors import ConfigError
+from adpur.threat.ball import Norm
+from adpur.threat.oracle import Oracle
+
+
+class Attack(ABC):
+    """A search for an adversarial image; what it returns is projected and judged by others.
+
+    Leaves are frozen dataclasses with at least `eps` and `norm`.
+    """
+
+    eps: float
+    norm: Norm
+
+    @abstractmethod
+    def run(self, oracle: Oracle, x: Tensor) -> Tensor:
+        """An adversarial image for every clean one in `x` `(B, C, H, W)`; none is skipped."""
+
+
+class Target(ABC):
+    """A rule for the class a targeted attack aims at."""
+
+    @abstractmethod
+    def labels(self, oracle: Oracle, x: Tensor) -> Tensor:
+        """Targets `(B,)`, never the true label."""
+
+
+@dataclass(frozen=True)
+class NextClass(Target):
+    """The true label plus `offset`, modulo the number of classes."""
+
+    offset: int = 1
+
+    def labels(self, oracle: Oracle, x: Tensor) -> Tensor:
+        """See the class."""
+        classes = oracle.logits(x).shape[1]
+        if self.offset % classes == 0:
+            raise ConfigError(f"NextClass offset {self.offset} aims at the true label ({classes} classes)")
+        return (oracle.y + self.offset) % classes
+
+
+@dataclass(frozen=True)
+class LeastLikely(Target):
+    """The class the defence finds least likely on one selection draw."""
+
+    def labels(self, oracle: Oracle, x: Tensor) -> Tensor:
+        """See the class."""
+        logits = oracle.logits(x)
+        logits = logits.scatter(1, oracle.y.view(-1, 1), float("inf"))
+        return logits.argmin(1)
+
+
+def check_budget(attack: Attack, *counts: str) -> None:
+    """Reject a budget no attack can have; eps 0 is the null attack and is fine."""
+    name, step_size = type(attack).__name__, getattr(attack, "step_size", None)
+    if not attack.eps >= 0:
+        raise ConfigError(f"{name} eps must be >= 0 (0 is the null attack), got {attack.eps}")
+    if step_size is not None and not step_size > 0:
+        raise ConfigError(f"{name} step_size must be positive, got {step_size}")
+    for count in counts:
+        if getattr(attack, count) < 1:
+            raise ConfigError(f"{name} {count} must be >= 1, got {getattr(attack, count)}")

@@ -1,0 +1,78 @@
+"""Threat models as values: what a perturbation may be, and how to move inside."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from adpur.noise import Noise, Stream
+from adpur.types import expand
+
+
+class Norm(ABC):
+    """A family of balls around an image, always cut with the image range [0, 1]."""
+
+    @abstractmethod
+    def size(self, delta: Tensor) -> Tensor:
+        """The norm of each perturbation `(B,)`, fp64."""
+
+    @abstractmethod
+    def project(self, x: Tensor, origin: Tensor, eps: float) -> Tensor:
+        """The nearest point to `x` (Linf), or one on its ray (L2), within eps of `origin`."""
+
+    @abstractmethod
+    def direction(self, grad: Tensor) -> Tensor:
+        """Steepest ascent of unit norm; zero where the gradient is zero."""
+
+    @abstractmethod
+    def start(self, origin: Tensor, eps: float, noise: Noise) -> Tensor:
+        """A uniform point of the ball."""
+
+
+@dataclass(frozen=True)
+class Linf(Norm):
+    """max_i |delta_i| <= eps."""
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Largest absolute change."""
+        return delta.double().abs().flatten(1).amax(dim=1)
+
+    def project(self, x: Tensor, origin: Tensor, eps: float) -> Tensor:
+        """Clamp to the cube, then to the range."""
+        return torch.clamp(x, origin - eps, origin + eps).clamp(0, 1)
+
+    def direction(self, grad: Tensor) -> Tensor:
+        """The sign."""
+        return grad.sign()
+
+    def start(self, origin: Tensor, eps: float, noise: Noise) -> Tensor:
+        """Uniform in the cube."""
+        moved = origin + eps * (2 * noise.uniform(origin, Stream.ATTACK) - 1)
+        return self.project(moved, origin, eps)
+
+
+@dataclass(frozen=True)
+class L2(Norm):
+    """sqrt(sum_i delta_i^2) <= eps."""
+
+    def size(self, delta: Tensor) -> Tensor:
+        """Euclidean length; in fp64, so that no bit depends on how the sum was split."""
+        return delta.double().flatten(1).norm(dim=1)
+
+    def project(self, x: Tensor, origin: Tensor, eps: float) -> Tensor:
+        """Scale back to the sphere, then clamp: clamping only brings x nearer to its origin."""
+        delta = x - origin
+        scale = (eps / self.size(delta).clamp_min(1e-30)).clamp(max=1)
+        return (origin + delta * expand(scale, delta)).clamp(0, 1)
+
+    def direction(self, grad: Tensor) -> Tensor:
+        """The normalised gradient, not its sign."""
+        return grad / expand(self.size(grad).clamp_min(1e-30), grad)
+
+    def start(self, origin: Tensor, eps: float, noise: Noise) -> Tensor:
+        """A uniform direction, at a radius of eps u^(1/D)."""
+        unit = self.direction(noise.normal(origin, Stream.ATTACK))
+        share = noise.fold(step=1).uniform(origin.flatten(1)[:, 0], Stream.ATTACK)
+        radius = eps * share ** (1 / origin[0].numel())
+        return self.project(origin + unit * expand(radius, origin), origin, eps)

@@ -1,0 +1,56 @@
+"""What the attacker knows of the defence's randomness."""
+
+from dataclasses import dataclass, field
+
+import torch
+
+from adpur.errors import ConfigError
+from adpur.noise import ALL, Noise, Source, Stream
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """Which noise the attack shares with the evaluation.
+
+    | pool | streams | the field calls it |
+    |---|---|---|
+    | None | any | white-box: fresh noise in the attack and in the evaluation |
+    | 1 | all | deterministic white-box (ADDT DW-both), randomness replay (RevPure) |
+    | 1 | (forward,) | ADDT DW-fwd |
+    | K | all | ADDT DW-semi-K: one of K known draws |
+
+    Args:
+        pool: how many draws per image there are in all; None is fresh noise always.
+        streams: which streams come from the pool.
+    """
+
+    pool: int | None = None
+    streams: frozenset[Stream] = field(default=ALL)
+
+    def __post_init__(self) -> None:
+        if self.pool is not None and self.pool < 1:
+            raise ConfigError(f"Knowledge pool must be None or a positive integer, got {self.pool}")
+
+    def attack(self, noise: Noise, iteration: int, copies: int) -> Noise:
+        """Keys of the attack's EOT copies at one iteration, copy-major; a pool is walked through."""
+        return self._known(
+            noise.fold(source=Source.ATTACK, iteration=iteration).repeat(copies), iteration * copies
+        )
+
+    def select(self, noise: Noise, draws: int) -> Noise:
+        """Keys on which an attack compares its own candidates; never the evaluation's."""
+        return self._known(noise.fold(source=Source.SELECT).repeat(draws))
+
+    def evaluate(self, noise: Noise, draws: int) -> Noise:
+        """Keys of the evaluation draws, draw-major; the same for every attack and for clean."""
+        return self._known(noise.fold(source=Source.EVALUATE).repeat(self.draws(draws)))
+
+    def draws(self, draws: int) -> int:
+        """How many evaluation draws an image has: all members where the pool covers everything."""
+        return self.pool if self.pool is not None and self.streams >= ALL else draws
+
+    def _known(self, noise: Noise, offset: int = 0) -> Noise:
+        if self.pool is None:
+            return noise
+        draw = torch.as_tensor(noise.draw)
+        return noise.fold(pooled=self.streams, member=(draw + offset) % self.pool)

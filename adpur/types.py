@@ -1,0 +1,28 @@
+"""Shapes and ranges, named once.
+
+Shape legend: B rows, C channels, H and W pixels, K reverse steps, S stages of a purifier,
+N evaluation draws, E copies for expectation over transformation (EOT).
+Images are `(B, C, H, W)`; an image outside a purifier lies in [0, 1], inside it in [-1, 1].
+"""
+
+from torch import Tensor
+
+
+def expand(v: Tensor, like: Tensor) -> Tensor:
+    """Per-row values `(B,)` as `(B, 1, 1, 1)` in the dtype and on the device of `like`.
+
+    >>> import torch
+    >>> expand(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 4, 4)).shape
+    torch.Size([2, 1, 1, 1])
+    """
+    return v.to(like).view(-1, *[1] * (like.dim() - 1))
+
+
+def to_signed(x: Tensor) -> Tensor:
+    """[0, 1] to [-1, 1], where diffusion models live."""
+    return 2 * x - 1
+
+
+def to_unit(x: Tensor) -> Tensor:
+    """[-1, 1] to [0, 1], where attacks and classifiers live."""
+    return (x + 1) / 2
