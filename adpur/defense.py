@@ -38,6 +38,7 @@ class Defense(nn.Module):
         purifier: the deployed purifier.
         networks: what it borrows.
         rows: R. Part of a result's identity: another R changes last bits.
+        workers: threads that each run a chunk of R rows at a time; changes no bit.
 
     >>> from adpur.models.classifiers import CifarResNet
     >>> from adpur.purify.base import Identity
@@ -46,14 +47,17 @@ class Defense(nn.Module):
     torch.Size([2, 10])
     """
 
-    def __init__(self, purifier: Purifier, networks: Networks, rows: int = ROWS) -> None:
+    def __init__(
+        self, purifier: Purifier, networks: Networks, rows: int = ROWS, workers: int = 1
+    ) -> None:
         super().__init__()
-        if rows < 1:
-            raise ConfigError(f"rows must be a positive integer, got {rows}")
+        if rows < 1 or workers < 1:
+            raise ConfigError(f"rows and workers must be positive, got {rows} and {workers}")
         purifier.check(networks)
         self.purifier = purifier
         self.networks = networks
         self.rows = rows
+        self.workers = workers
 
     def forward(
         self,
@@ -79,7 +83,7 @@ class Defense(nn.Module):
                 return self._chunk(self.purifier, x, noise, levels, chunk, tap)
 
             cost = self.purifier.steps(levels, self.networks)
-            return Prediction(*mapped(work, cost, self.rows))
+            return Prediction(*mapped(work, cost, self.rows, self.workers))
 
     @torch.no_grad()
     def levels(self, x: Tensor, noise: Noise) -> Levels:
@@ -89,7 +93,7 @@ class Defense(nn.Module):
             levels = self.purifier.levels(x[chunk], self.networks, noise[chunk])
             return [levels.t.T, levels.score_norm]
 
-        t, score_norm = mapped(work, torch.zeros(len(x)), self.rows)
+        t, score_norm = mapped(work, torch.zeros(len(x)), self.rows, self.workers)
         return Levels(t.T.cpu(), score_norm)
 
     def loss_and_grad(
@@ -115,7 +119,8 @@ class Defense(nn.Module):
             return [value.detach(), grad]
 
         with torch.inference_mode(False), torch.enable_grad():
-            value, grad = mapped(work, view.steps(levels, self.networks), self.rows)
+            cost = view.steps(levels, self.networks)
+            value, grad = mapped(work, cost, self.rows, self.workers)
         return value, grad
 
     def validated(self, x: Tensor) -> Tensor:

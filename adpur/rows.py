@@ -7,6 +7,7 @@ processes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
@@ -28,15 +29,25 @@ def chunks(cost: Tensor, rows: int) -> Iterator[tuple[Tensor, int]]:
 
 
 def mapped(
-    work: Callable[[Tensor, int], Sequence[Tensor]], cost: Tensor, rows: int
+    work: Callable[[Tensor, int], Sequence[Tensor]], cost: Tensor, rows: int, workers: int = 1
 ) -> list[Tensor]:
     """Call `work(row numbers, real)` on every chunk and put its results back in batch order.
 
     `work` returns tensors whose first dimension is the chunk's; so do the results, for the batch.
+    On a CPU, small networks gain nothing from threads inside an operation and nearly everything
+    from `workers` threads that each run a chunk; results are the same to the bit.
     """
-    order, parts = [], []
-    for chunk, real in chunks(cost, rows):
-        order.append(chunk[:real])
-        parts.append([result[:real] for result in work(chunk, real)])
-    back = torch.cat(order).argsort()
+    cut = list(chunks(cost, rows))
+    grad = torch.is_grad_enabled()
+
+    def run(chunk: Tensor, real: int) -> list[Tensor]:
+        with torch.set_grad_enabled(grad):  # the mode is each thread's own
+            return [result[:real] for result in work(chunk, real)]
+
+    if workers == 1 or len(cut) == 1:
+        parts = [run(*c) for c in cut]
+    else:
+        with ThreadPoolExecutor(workers) as pool:
+            parts = list(pool.map(run, *zip(*cut, strict=True)))
+    back = torch.cat([chunk[:real] for chunk, real in cut]).argsort()
     return [torch.cat(column)[back.to(column[0].device)] for column in zip(*parts, strict=True)]

@@ -1,11 +1,20 @@
 """The one contract every diffusion network is brought to."""
 
+import threading
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
 from adpur.schedule import NoiseSchedule
 from adpur.types import expand
+
+
+_made = threading.local()
+
+
+def calls_made() -> int:
+    """How many network calls this thread has made; purifiers report measured differences."""
+    return getattr(_made, "count", 0)
 
 
 class Denoiser(nn.Module, ABC):
@@ -15,7 +24,6 @@ class Denoiser(nn.Module, ABC):
         schedule: what t means.
         shape: (C, H, W) of the images it was trained on.
         sha256: digest of its weights, None if they came from no file.
-        calls: how often it has been called; purifiers report measured calls.
     """
 
     def __init__(
@@ -25,7 +33,6 @@ class Denoiser(nn.Module, ABC):
         self.schedule = schedule
         self.shape = shape
         self.sha256 = sha256
-        self.calls = 0
 
     @abstractmethod
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -33,7 +40,7 @@ class Denoiser(nn.Module, ABC):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Call `denoise`, counting."""
-        self.calls += 1
+        _made.count = calls_made() + 1
         return self.denoise(x_t, t)
 
     def score(self, x_t: Tensor, t: Tensor) -> Tensor:

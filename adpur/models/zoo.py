@@ -5,6 +5,7 @@ folder; a classifier folder holds `config.json` (architecture and normalisation)
 `model.safetensors`.
 """
 
+import difflib
 import hashlib
 import json
 import os
@@ -20,9 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adpur.errors import ConfigError
-from adpur.models import classifiers
 from adpur.models.adapters import DiffusersNet, EpsDenoiser
-from adpur.models.classifiers import Classifier
+from adpur.models.classifiers import CifarResNet, Classifier
 from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.schedule import DiscreteVP
@@ -43,7 +43,7 @@ def load_classifier(folder: str | Path) -> Classifier:
     """The classifier of a folder written by `save_classifier`."""
     folder = find_weights(folder)
     config = _read_json(folder / "config.json")
-    net = _build(classifiers, config, folder)
+    net = build_classifier(config["architecture"], config["init_args"])
     digest = _load_into(net, folder / "model.safetensors")
     return Classifier(net, tuple(config["shape"]), config["mean"], config["std"], digest)
 
@@ -60,6 +60,18 @@ def save_classifier(classifier: Classifier, init_args: dict[str, Any], folder: P
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", config)
     save_file(_state(classifier.net), folder / "model.safetensors")
+
+
+def build_classifier(architecture: str, arguments: dict[str, Any]) -> nn.Module:
+    """An untrained network by name: adpur's `CifarResNet`, or any model of timm."""
+    if architecture == "CifarResNet":
+        return CifarResNet(**arguments)
+    import timm
+
+    if timm.is_model(architecture):
+        return timm.create_model(architecture, **arguments)  # type: ignore[no-any-return]
+    near = difflib.get_close_matches(architecture, ["CifarResNet", *timm.list_models()])
+    raise ConfigError(f"unknown architecture {architecture!r}; nearest: {', '.join(near) or 'none'}")
 
 
 def load_denoiser(folder: str | Path) -> Denoiser:
@@ -193,20 +205,6 @@ def _scheduler_config(schedule: DiscreteVP) -> dict[str, Any]:
     if np.allclose(np.linspace(first, last, schedule.end), schedule.betas, rtol=0, atol=1e-15):
         return config | {"beta_schedule": "linear", "beta_start": first, "beta_end": last}
     return config | {"trained_betas": list(schedule.betas)}
-
-
-def _build(module: Any, config: dict[str, Any], folder: Path) -> nn.Module:
-    """The architecture a config names, looked up among adpur's own; anything else is timm's."""
-    name, init_args = config["architecture"], config["init_args"]
-    found = getattr(module, name, None)
-    if isinstance(found, type) and issubclass(found, nn.Module):
-        net: nn.Module = found(**init_args)
-        return net
-    import timm
-
-    if timm.is_model(name):
-        return timm.create_model(name, **init_args)  # type: ignore[no-any-return]
-    raise ConfigError(f"{folder}: unknown architecture {name!r}; expected adpur's CifarResNet or a timm model")
 
 
 def _state(net: nn.Module) -> dict[str, torch.Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 from adpur.errors import ConfigError
 from adpur.grid import Grid, Strided
 from adpur.level import Constant, NoiseLevel
+from adpur.models.denoiser import calls_made
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.purify.base import Levels, Purified, Purifier, Tap
@@ -71,12 +72,12 @@ class Diffusion(Purifier):
             x = denoiser.schedule.diffuse(x, times[0], noise.normal(x, Stream.FORWARD))
         nfe = torch.zeros(len(x), dtype=torch.int64, device=times.device)
         for k in range(len(times) - 1):
-            t, s, to_go, before = times[k], times[k + 1], len(times) - 1 - k, denoiser.calls
+            t, s, to_go, before = times[k], times[k + 1], len(times) - 1 - k, calls_made()
             moved = self.step.step(x, t, s, denoiser, noise.fold(step=to_go))
             if tap is not None:
                 tap(to_go, t, x.detach(), moved.x0.detach())
             moves = s < t
-            nfe += moves * (denoiser.calls - before)
+            nfe += moves * (calls_made() - before)
             x = torch.where(expand(moves, x).bool(), moved.x, x)
         x = to_unit(x)
         return Purified(x.clamp(0, 1) if self.clamp else x, times[:1], nfe)

@@ -56,6 +56,7 @@ class Oracle:
         noise: one key per image.
         knowledge: which of the evaluation's noise the attacker has.
         loss: what it raises (or lowers, if targeted).
+        watch: read-only observer `watch(iteration, loss (B,))`.
     """
 
     defense: Defense
@@ -65,6 +66,7 @@ class Oracle:
     knowledge: Knowledge = field(default_factory=Knowledge)
     loss: Loss = CrossEntropy()
     sign: int = 1
+    watch: Callable[[int, Tensor], None] | None = None
 
     def per_draw(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
         """Losses `(E, B)` and gradients `(E, B, C, H, W)` of each EOT copy at `x` `(B, C, H, W)`."""
@@ -80,6 +82,8 @@ class Oracle:
     def value_and_grad(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
         """Mean loss `(B,)` and mean gradient over the copies (EOT; Athalye et al. 2018)."""
         value, grad = self.per_draw(x, iteration, eot)
+        if self.watch is not None:
+            self.watch(iteration, _mean(value))
         return _mean(value), _mean(grad)
 
     @torch.no_grad()

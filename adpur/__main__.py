@@ -1,0 +1,7 @@
+"""`python -m adpur`."""
+
+import sys
+
+from adpur.cli import main
+
+sys.exit(main())

@@ -1,0 +1,106 @@
+"""The command line: `adpur fit | validate | test | predict | calibrate | configs | report`.
+
+Only the commands that compute import torch; `adpur --help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+
+from adpur.errors import AttackError, ConfigError
+
+USAGE = """adpur: train and evaluate diffusion-based adversarial purification
+
+usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
+
+  fit        train a network and export its weights      adpur fit -c diffusion_digits
+  validate   validation metrics of a network             adpur validate -c classifier_digits
+  test       standard and robust accuracy of defences    adpur test -c ssni_digits
+  predict    purify a folder of images into another      adpur predict -c ssni_digits IN OUT
+  calibrate  measure SSNI's score norms of weights       adpur calibrate digits/diffusion
+  report     tables and plots of finished runs, again    adpur report runs/ssni_digits
+  configs    list the shipped configs
+
+Results go to runs/<config name>; the same command continues an unfinished run.
+  --run DIR   another folder      --fresh   start anew, keeping the old folder beside
+`adpur test --help` lists every key, `adpur test -c NAME --print_config` shows one in full.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0, 2 for a mistake, 130 or 143 for a signal."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0 if args else 2
+    quiet_threads()
+    try:
+        return _command(args[0])(args[1:])
+    except (ConfigError, AttackError) as error:
+        print(f"adpur: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("adpur: interrupted; the same command continues", file=sys.stderr)
+        return 130
+
+
+def quiet_threads() -> None:
+    """Let waiting OpenMP threads give up their core soon; must run before torch is imported.
+
+    Without this, two threads beside one busy process were 25 times slower than alone; with it,
+    an idle machine loses about a sixth (benchmarks/).
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
+def shipped_configs() -> Path:
+    """The folder of shipped configs, in a checkout as in an installed wheel."""
+    return Path(str(resources.files("adpur"))) / "configs"
+
+
+def resolve_config(value: str) -> str:
+    """The file a config name means: in the working folder, $ADPUR_CONFIG_PATH, or shipped.
+
+    Text that is YAML itself, standard input and absolute paths pass unchanged.
+    """
+    if "\n" in value or value == "-" or os.path.isabs(value):
+        return value
+    extra = filter(None, os.environ.get("ADPUR_CONFIG_PATH", "").split(os.pathsep))
+    for base in (Path.cwd(), *map(Path, extra), shipped_configs()):
+        for file in (base / value, base / f"{value}.yaml"):
+            if file.is_file():
+                return str(file)
+    import difflib
+
+    names = [file.stem for file in sorted(shipped_configs().glob("*.yaml"))]
+    near = difflib.get_close_matches(value.removesuffix(".yaml"), names) or names
+    raise ConfigError(f"no config {value!r}; nearest: {', '.join(near)} (adpur configs lists all)")
+
+
+def configs(argv: Sequence[str]) -> int:
+    """Print each shipped config with the first line of its header."""
+    for file in sorted(shipped_configs().glob("*.yaml")):
+        head = file.read_text().splitlines()[0]
+        print(f"{file.stem:24} {head.removeprefix('#').strip()}")
+    return 0
+
+
+def _command(name: str) -> Callable[[Sequence[str]], int]:
+    if name == "configs":
+        return configs
+    if name in ("fit", "validate", "test"):
+        from adpur.stages import run
+
+        return lambda argv: run(name, argv)
+    if name in ("predict", "report", "calibrate"):
+        from importlib import import_module
+
+        command: Callable[[Sequence[str]], int] = import_module(f"adpur.commands.{name}").main
+        return command
+    import difflib
+
+    known = ["fit", "validate", "test", "predict", "calibrate", "report", "configs"]
+    near = difflib.get_close_matches(name, known) or known
+    raise ConfigError(f"no command {name!r}; nearest: {', '.join(near)} (adpur --help)")

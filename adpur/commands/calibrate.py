@@ -1,0 +1,36 @@
+"""`adpur calibrate WEIGHTS`: measure SSNI's score norms of clean images, beside the weights."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+
+import torch
+
+from adpur.defense import ROWS
+from adpur.errors import ConfigError
+from adpur.level import STATISTICS, ScoreNorm, calibrate, save_reference
+from adpur.lit.data import sets
+from adpur.models.zoo import find_weights, load_denoiser
+from adpur.noise import Noise
+
+
+def main(argv: Sequence[str]) -> int:
+    """Calibrate on the validation images of a data set; never on test images."""
+    parser = ArgumentParser("adpur calibrate", description=__doc__)
+    parser.add_argument("weights", help="a diffusion folder, as test configs name it")
+    parser.add_argument("--data", default="Digits", help="data set (default Digits)")
+    parser.add_argument("--horizon", type=int, default=20, help="T' (default 20)")
+    parser.add_argument("--levels", type=int, default=20, help="noise levels averaged (default 20)")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    data = getattr(sets, args.data, None)
+    if data is None:
+        raise ConfigError(f"no data set {args.data!r}; there is: {', '.join(sets.__all__)}")
+    images, _, index = (torch.stack(c) for c in zip(*data().split("validation"), strict=True))
+    folder = find_weights(args.weights)
+    scorer = load_denoiser(folder).eval()
+    wanted = ScoreNorm(args.horizon, args.levels)
+    found = calibrate(images, Noise(index, args.seed), scorer, wanted, ROWS)
+    save_reference(found, folder)
+    print(f"score norms of {found.count} images: mean {found.mean:.4g}, sd {found.sd:.3g}, "
+          f"range {found.low:.4g} to {found.high:.4g} -> {folder / STATISTICS}")  # fmt: skip
+    return 0

@@ -1,0 +1,78 @@
+"""`adpur predict -c CONFIG IN OUT`: purify a folder of images into another."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_image, write_png
+
+from adpur.defense import Defense
+from adpur.errors import ConfigError
+from adpur.noise import Noise
+from adpur.stages import parse_model
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Write a purified PNG for every image, and the predicted class of each beside them."""
+    parser = ArgumentParser("adpur predict", description=__doc__)
+    parser.add_argument("source", type=Path, help="a folder of images")
+    parser.add_argument("target", type=Path, help="where to write purified PNGs")
+    parser.add_argument("-c", "--config", default="ssni_digits", help="a test config")
+    parser.add_argument("--row", help="the defence of that config (default: its last)")
+    parser.add_argument("--batch", type=int, default=64, help="images in memory at a time")
+    args = parser.parse_args(argv)
+    module = parse_model(args.config)
+    row = args.row or list(module.rows)[-1]
+    if row not in module.rows:
+        raise ConfigError(f"no row {row!r} in {args.config}; there is: {', '.join(module.rows)}")
+    files = images_of(args.source)
+    args.target.mkdir(parents=True, exist_ok=True)
+    lines = ["file,class,level"]
+    for start in range(0, len(files), args.batch):
+        part = files[start : start + args.batch]
+        lines += purify(module.defenses[row], part, args.target, start, module.seed)
+        print(f"{min(start + args.batch, len(files))}/{len(files)} purified by {row}", flush=True)
+    (args.target / "predictions.csv").write_text("\n".join(lines) + "\n")
+    print(f"images: {args.target}   classes: {args.target / 'predictions.csv'}")
+    return 0
+
+
+def images_of(source: Path) -> list[Path]:
+    """Image files of a folder, sorted."""
+    if not source.is_dir():
+        raise ConfigError(f"{source} is not a folder of images")
+    files = sorted(f for f in source.iterdir() if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ConfigError(f"{source} holds no images ({', '.join(sorted(SUFFIXES))})")
+    return files
+
+
+def purify(defense: Defense, files: list[Path], target: Path, start: int, seed: int) -> list[str]:
+    """Purify some files into `target`; returns their lines of the CSV."""
+    shape = defense.networks.shape
+    x = torch.stack([read(file, shape) for file in files])
+    noise = Noise(torch.arange(start, start + len(files)), seed)
+    with torch.no_grad():
+        out = defense(x, noise)
+    lines = []
+    for file, image, logits, level in zip(files, out.image, out.logits, out.snapped, strict=True):
+        write_png((image.clamp(0, 1) * 255).round().byte(), str(target / f"{file.stem}.png"))
+        told = "/".join(f"{t:g}" for t in level.tolist())
+        lines.append(f"{file.name},{int(logits.argmax())},{told}")
+    return lines
+
+
+def read(file: Path, shape: tuple[int, int, int] | None) -> Tensor:
+    """An image in [0, 1], or an error that names the file and both shapes."""
+    mode = ImageReadMode.GRAY if shape is not None and shape[0] == 1 else ImageReadMode.RGB
+    try:
+        image = decode_image(str(file), mode).float() / 255
+    except RuntimeError as error:
+        raise ConfigError(f"{file} cannot be read as an image: {str(error).splitlines()[0]}") from error
+    if shape is not None and tuple(image.shape) != shape:
+        raise ConfigError(f"{file}: expected an image of {shape} (C, H, W), got {tuple(image.shape)}")
+    return image

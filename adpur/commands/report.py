@@ -1,0 +1,26 @@
+"""`adpur report RUN...`: the tables and plots of finished runs, again and side by side."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+
+from adpur.report.table import footnote, read_run, show_run, table, write_csv
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print one table for all runs; with `--csv FILE`, every estimand of every column."""
+    parser = ArgumentParser("adpur report", description=__doc__)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("--csv", type=Path, help="write every estimand here")
+    args = parser.parse_args(argv)
+    if len(args.runs) == 1 and args.csv is None:
+        show_run(args.runs[0])
+        return 0
+    runs = [read_run(folder) for folder in args.runs]
+    print("\n".join(table(runs)))
+    for note in dict.fromkeys(footnote(run) for run in runs):
+        print("\n" + note)
+    if args.csv is not None:
+        write_csv(runs, args.csv)
+        print(f"\nevery estimand: {args.csv}")
+    return 0

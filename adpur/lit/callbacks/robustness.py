@@ -1,0 +1,114 @@
+"""One attack block, run for every row of an evaluation."""
+
+from dataclasses import replace
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+
+from adpur.errors import ConfigError
+from adpur.gradient import Exact, GradientMode
+from adpur.lit.data.base import Batch
+from adpur.lit.evaluation import Evaluation
+from adpur.metrics.scoreboard import CLEAN, Column
+from adpur.noise import Noise
+from adpur.records import describe
+from adpur.threat.attack import Attack
+from adpur.threat.knowledge import Knowledge
+from adpur.threat.oracle import Oracle
+
+
+class Robustness(pl.Callback):
+    """Robust accuracy under one attack, one way of differentiating and one state of knowledge.
+
+    Every image is attacked, correct or not; the result is judged by `Evaluation`.
+
+    Args:
+        name: of the block, as it stands in the table.
+        attack: the search.
+        gradient: the purifier the attacker differentiates.
+        knowledge: which evaluation noise the attacker knows.
+        eps: radii to run, in place of the attack's own.
+        only: rows to run; all by default.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        attack: Attack,
+        gradient: GradientMode = Exact(),
+        knowledge: Knowledge = Knowledge(),
+        eps: list[float] | None = None,
+        only: list[str] | None = None,
+    ) -> None:
+        if name.startswith(CLEAN):
+            raise ConfigError(f"a Robustness block cannot be named {name!r}: that is the clean column")
+        self.name = name
+        self.gradient = gradient
+        self.knowledge = knowledge
+        self.only = only
+        radii = eps if eps is not None else [attack.eps]
+        self.attacks = [replace(attack, eps=float(e)) for e in radii]  # type: ignore[type-var]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Declare this block's columns, or say which row it cannot find."""
+        module = _evaluation(pl_module)
+        if unknown := set(self.only or ()) - set(module.rows):
+            raise ConfigError(
+                f"block {self.name!r}: no row named {', '.join(sorted(unknown))}; "
+                f"there is: {', '.join(module.rows)}"
+            )
+        block = {
+            "attacks": self.attacks,
+            "gradient": self.gradient,
+            "knowledge": self.knowledge,
+            "only": self._rows(module),
+        }
+        if module.blocks.setdefault(self.name, describe(block)) != describe(block):
+            raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
+        for row in self._rows(module):
+            if self.knowledge.pool is not None:
+                module.declare(self._clean(row))
+            for attack in self.attacks:
+                module.declare(Column(row, self.name, attack.eps))
+
+    def on_test_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Attack the batch in every row at every radius."""
+        module = _evaluation(pl_module)
+        for row in self._rows(module):
+            if self.knowledge.pool is not None:
+                module.judge(self._clean(row), batch, lambda x, y, noise: x, self.knowledge)
+            for attack in self.attacks:
+                self._attack(module, Column(row, self.name, attack.eps), attack, batch)
+
+    def _attack(self, module: Evaluation, column: Column, attack: Attack, batch: Batch) -> None:
+        defense = module.defenses[column.row]
+        view = self.gradient.view(defense.purifier)
+
+        def watch(iteration: int, loss: Tensor) -> None:
+            module.tell(f"{column}  step {iteration + 1}  loss {loss.mean():.2f}")
+
+        def search(x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+            return attack.run(Oracle(defense, view, y, noise, self.knowledge, watch=watch), x)
+
+        module.judge(column, batch, search, self.knowledge, attack.norm)
+
+    def _rows(self, module: Evaluation) -> list[str]:
+        return self.only if self.only is not None else list(module.rows)
+
+    def _clean(self, row: str) -> Column:
+        return Column(row, f"{CLEAN} ({self.name})")
+
+
+def _evaluation(module: pl.LightningModule) -> Evaluation:
+    if not isinstance(module, Evaluation):
+        raise ConfigError("Robustness belongs in the callbacks of a run whose model is adpur.Evaluation")
+    return module

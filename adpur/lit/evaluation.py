@@ -1,0 +1,266 @@
+"""The test stage: every row clean, and whatever attack blocks the callbacks add."""
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import adpur
+from adpur.defense import ROWS, Defense, Prediction
+from adpur.errors import ConfigError
+from adpur.lit.data.base import Batch, ImageData
+from adpur.lit.loggers import RowRuns
+from adpur.metrics.scoreboard import Column, Outcome, Score, Scoreboard
+from adpur.models.networks import Networks
+from adpur.noise import Noise
+from adpur.purify.base import Purifier
+from adpur.records import Records, describe, digest
+from adpur.threat.ball import Linf, Norm
+from adpur.threat.knowledge import Knowledge
+from adpur.threat.oracle import Margin
+
+
+@dataclass(frozen=True)
+class Row:
+    """One defence of the table: a purifier and the name of the networks it borrows."""
+
+    purifier: Purifier
+    network: str = "default"
+
+
+class Evaluation(pl.LightningModule):
+    """Accuracy of every row on the same images under the same evaluation keys.
+
+    `Robustness` callbacks add attack columns. Results are records on disk first; what is already
+    there is not computed again.
+
+    Args:
+        networks: named networks.
+        defenses: named rows.
+        draws: N, fresh evaluation draws per image and column.
+        rows: R, rows of every network call; part of the run's identity.
+        seed: of every key.
+        gallery: images of each column to keep, clean, adversarial and purified.
+        workers: chunks run at a time on a CPU; by default, the cores that are left idle by
+            torch's own threads. Changes no bit.
+    """
+
+    def __init__(
+        self,
+        networks: dict[str, Networks],
+        defenses: dict[str, Row],
+        draws: int = 10,
+        rows: int = ROWS,
+        seed: int = 0,
+        gallery: int = 10,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.workers = workers
+        self.gallery = gallery
+        if draws < 1:
+            raise ConfigError(f"draws must be a positive integer, got {draws}")
+        self.rows, self.draws, self.seed = defenses, draws, seed
+        self.defenses = nn.ModuleDict()
+        for name, row in defenses.items():
+            if row.network not in networks:
+                raise ConfigError(
+                    f"row {name!r} wants network {row.network!r}; there is: {', '.join(networks)}"
+                )
+            self.defenses[name] = Defense(row.purifier, networks[row.network], rows)
+        self.boards = nn.ModuleDict()
+        self.columns: list[Column] = []
+        self.blocks: dict[str, Any] = {}
+        self.outcomes: dict[Column, Outcome] = {}
+        self.tell: Callable[[str], None] = lambda text: None
+        for name in defenses:
+            self.declare(Column(name))
+
+    def declare(self, column: Column) -> None:
+        """Announce a column, the same on every process, before the first batch."""
+        if column not in self.columns:
+            self.columns.append(column)
+            self.boards[_key(column)] = Scoreboard()
+
+    def on_test_start(self) -> None:
+        """Claim the run folder or refuse, then read what is there."""
+        self.records = Records(Path(self.trainer.default_root_dir), self.global_rank)
+        if self.trainer.is_global_zero:
+            self.records.claim(self.identity())
+            for row_runs in self._row_runs():
+                for name, row in self.rows.items():
+                    row_runs.start(name, {"row": describe(row), "run": self.records.folder.name})
+        self.trainer.strategy.barrier()
+        self.records.read()
+        for defense in self.defenses.values():
+            defense.workers = self.workers or idle_cores(self.trainer)
+        self.boards.cpu()  # the states are a few numbers per image
+        for board in self.boards.values():
+            board.reset()  # type: ignore[operator]
+
+    def identity(self) -> dict[str, Any]:
+        """What makes the numbers what they are; not devices, loader batches or loggers."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        first = next(iter(self.defenses.values()))
+        return {
+            "defenses": describe(self.rows),
+            "networks": {name: _weights(d.networks) for name, d in self.defenses.items()},
+            "attacks": self.blocks,
+            "data": _data_identity(data),
+            "draws": self.draws,
+            "rows": first.rows,
+            "seed": self.seed,
+            "dtype": "float32",
+            "versions": {"adpur": adpur.__version__, "torch": torch.__version__},
+        }
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Clean accuracy of every row."""
+        for name in self.defenses:
+            self.judge(Column(name), batch, lambda x, y, noise: x)
+
+    def judge(
+        self,
+        column: Column,
+        batch: Batch,
+        attack: Callable[[Tensor, Tensor, Noise], Tensor],
+        knowledge: Knowledge | None = None,
+        norm: Norm | None = None,
+    ) -> None:
+        """Score the images of a batch that the records lack.
+
+        Whatever `attack(x, y, noise)` returns is projected and predicted again under N fresh
+        evaluation keys: an attack's own claim of success counts for nothing.
+        """
+        with torch.inference_mode(False):
+            x, y, index = (part.clone() for part in batch)
+            known = self.records.known(column, index.tolist())
+            done = torch.tensor([s.index for s in known], dtype=index.dtype, device=index.device)
+            todo = ~torch.isin(index, done)
+            self.boards[_key(column)].update(known)  # type: ignore[operator]
+            if not todo.any():
+                return
+            start = time.perf_counter()
+            x, y, noise = x[todo], y[todo], Noise(index[todo], self.seed)
+            found = attack(x, y, noise).detach()
+            norm = norm or Linf()
+            found = norm.project(found, x, column.eps) if not column.clean else x
+            keys = (knowledge or Knowledge()).evaluate(noise, self.draws)
+            draws = len(keys.index) // len(x)
+            with torch.no_grad():
+                out = self.defenses[column.row](found.repeat(draws, 1, 1, 1), keys)
+            scores = _scores(out, noise.index, y, norm.size(found - x), draws)
+            self._keep(column, noise.index, x, found, out.image[: len(x)])
+            self.records.add(column, scores)
+            self.boards[_key(column)].update(scores)  # type: ignore[operator]
+            self.records.time(column, len(x), time.perf_counter() - start)
+
+    def on_test_epoch_end(self) -> None:
+        """Gather every column over the processes, in the same order on each, and log it."""
+        self.outcomes = {c: self.boards[_key(c)].compute() for c in self.columns}  # type: ignore[operator]
+        for column, outcome in self.outcomes.items():
+            named = {f"{column}/{key}": value for key, value in outcome.summary().items()}
+            self.log_dict(named, rank_zero_only=True)
+        if self.trainer.is_global_zero:
+            seconds = self.records.seconds()
+            for row_runs in self._row_runs():
+                for row in self.rows:
+                    row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
+
+    def _keep(self, column: Column, index: Tensor, x: Tensor, found: Tensor, image: Tensor) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, ImageData):
+            chosen = torch.isin(index.cpu(), data.first(self.gallery))
+            kept = {"index": index, "clean": x, "adversarial": found, "purified": image}
+            self.records.keep(column, {k: v.cpu()[chosen] for k, v in kept.items()})
+
+    def _row_runs(self) -> list[RowRuns]:
+        return [logger for logger in self.loggers if isinstance(logger, RowRuns)]
+
+
+def idle_cores(trainer: pl.Trainer) -> int:
+    """Chunks worth running at a time: one on an accelerator."""
+    if trainer.strategy.root_device.type != "cpu":
+        return 1
+    return max(1, (os.cpu_count() or 1) // (torch.get_num_threads() * trainer.world_size))
+
+
+def row_summary(
+    row: str, outcomes: dict[Column, Outcome], seconds: dict[Column, float]
+) -> dict[str, float]:
+    """The fixed keys of a row: clean, and robust under the attack that leaves it lowest."""
+    mine = {c: o.summary() for c, o in outcomes.items() if c.row == row}
+    flat = {f"{c.attack}/{c.eps:g}/acc": s["acc"] for c, s in mine.items() if not c.clean}
+    attacked = [s for c, s in mine.items() if not c.clean]
+    named = {"clean": mine[Column(row)]}
+    if attacked:
+        named["robust"] = min(attacked, key=lambda s: s["acc"])
+    for name, s in named.items():
+        flat |= {f"{name}/acc": s["acc"], f"{name}/ci_lo": s["acc_lo"], f"{name}/ci_hi": s["acc_hi"]}
+    spent = sum(v for c, v in seconds.items() if c.row == row)
+    return flat | {"nfe": mine[Column(row)]["nfe"], "seconds": spent}
+
+
+def _scores(
+    out: Prediction, index: Tensor, y: Tensor, size: Tensor, draws: int
+) -> list[Score]:
+    margin = Margin().loss(out.logits, y.repeat(draws))
+
+    def per_image(v: Tensor) -> list[Any]:
+        listed: list[Any] = v.view(draws, len(index), *v.shape[1:]).transpose(0, 1).tolist()
+        return listed
+
+    columns = zip(
+        index.tolist(),
+        y.tolist(),
+        per_image(out.logits.argmax(1)),
+        per_image(margin),
+        per_image(out.levels),
+        per_image(out.snapped),
+        [[None if math.isnan(n) else n for n in norms] for norms in per_image(out.score_norm)],
+        np.mean(per_image(out.nfe), axis=1).tolist(),
+        size.tolist(),
+        strict=True,
+    )
+    return [Score(*column) for column in columns]
+
+
+def _key(column: Column) -> str:
+    return digest(column)[:16]  # module names may hold no dots
+
+
+def _weights(networks: Networks) -> dict[str, str]:
+    parts = {
+        "classifier": networks.classifier,
+        "denoiser": networks._denoiser,
+        "scorer": networks._scorer,
+    }
+    return {name: _module_digest(part) for name, part in parts.items() if part is not None}
+
+
+def _module_digest(module: nn.Module) -> str:
+    """The weights file's digest, or that of the weights themselves where there is no file."""
+    known = getattr(module, "sha256", None)
+    if known is not None:
+        return str(known)
+    state = {k: v.detach().cpu().flatten().tolist() for k, v in module.state_dict().items()}
+    return digest(state)
+
+
+def _data_identity(data: Any) -> dict[str, Any]:
+    if not isinstance(data, ImageData):
+        return {"class": type(data).__name__}
+    return {
+        "class": type(data).__name__,
+        "split": data.evaluate,
+        "images": len(data.subset),
+        "subset": digest(data.subset),
+    }

@@ -1,0 +1,118 @@
+"""Weights & Biases, without ever asking a question or waiting for a dead network."""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, WandbLogger
+from numpy.typing import NDArray
+
+Mode = Literal["online", "offline", "disabled"]
+
+
+def wandb_mode() -> str:
+    """$WANDB_MODE, else online with a working key, else offline; decides within 5 s, silently."""
+    import wandb
+
+    if os.environ.get("WANDB_MODE"):
+        return os.environ["WANDB_MODE"]
+    try:
+        return "online" if wandb.login(prompt=False, timeout=5) else "offline"
+    except (wandb.errors.AuthenticationError, wandb.errors.CommError):
+        return "offline"
+
+
+class AutoWandbLogger(WandbLogger):
+    """Lightning's logger for a fit, in the mode `wandb_mode` finds."""
+
+    def __init__(
+        self, project: str = "adpur", save_dir: str = "runs", mode: Mode | None = None, **kwargs: Any
+    ) -> None:
+        if kwargs.get("resume") is None:  # the command line passes None explicitly
+            kwargs["resume"] = "allow"
+        super().__init__(project=project, save_dir=save_dir, mode=mode or wandb_mode(), **kwargs)
+
+
+class RowRuns(Logger):
+    """One W&B run for each row of an evaluation, grouped, with the same summary keys in each.
+
+    Args:
+        project: of the runs.
+        group: of the runs; the run folder's name by default.
+        save_dir: where offline runs are kept.
+        mode: found by `wandb_mode` by default.
+    """
+
+    def __init__(
+        self,
+        project: str = "adpur",
+        group: str | None = None,
+        save_dir: str = "runs",
+        mode: Mode | None = None,
+    ) -> None:
+        super().__init__()
+        self.project, self.group, self.mode = project, group, mode
+        self.folder = Path(save_dir)
+        self.runs: dict[str, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """The project."""
+        return self.project
+
+    @property
+    def version(self) -> str | None:
+        """The group."""
+        return self.group
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kw: Any) -> None:
+        """Rows bring their own configuration."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Rows are logged by `log_row`, under fixed keys."""
+
+    def start(self, row: str, config: dict[str, Any]) -> None:
+        """Open the run of a row."""
+        import wandb
+
+        self.mode = self.mode or wandb_mode()  # type: ignore[assignment]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.runs[row] = wandb.init(
+            project=self.project,
+            group=self.group,
+            name=row,
+            job_type="test",
+            dir=self.folder,
+            mode=self.mode,
+            config=config,
+            reinit="create_new",
+            settings=wandb.Settings(silent=True, console="off", init_timeout=20),
+        )
+
+    def log_row(self, row: str, metrics: dict[str, float]) -> None:
+        """History and summary of a row."""
+        self.runs[row].log(metrics)
+        self.runs[row].summary.update(metrics)
+
+    def log_histograms(self, row: str, key: str, values: dict[str, NDArray[np.float64]]) -> None:
+        """A histogram of each attack's finite values."""
+        import wandb
+
+        finite = {name: v[np.isfinite(v)] for name, v in values.items()}
+        self.runs[row].log({f"{key}/{n}": wandb.Histogram(v.tolist()) for n, v in finite.items()})
+
+    def log_picture(self, row: str, key: str, file: Path) -> None:
+        """A PNG."""
+        import wandb
+
+        self.runs[row].log({key: wandb.Image(str(file))})
+
+    def finalize(self, status: str) -> None:
+        """Finish every run, and say how to upload offline ones."""
+        for run in self.runs.values():
+            run.finish(exit_code=0 if status == "success" else 1)
+        if self.runs and self.mode == "offline":
+            print(f"W&B runs, offline: wandb sync {self.folder}/wandb/offline-run-*")
+        self.runs = {}

@@ -1,0 +1,85 @@
+"""Intervals over images: draws of one image are not independent evidence."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+
+class Estimate(NamedTuple):
+    """A share of images with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
+
+
+def wilson(hits: int, count: int, level: float = 0.95) -> Estimate:
+    """Wilson's interval for `hits` of `count` images.
+
+    >>> print(wilson(126, 128))
+    98.4 [94.5, 99.6]
+    """
+    interval = stats.binomtest(hits, count).proportion_ci(level, method="wilson")
+    return Estimate(hits / count, interval.low, interval.high)
+
+
+def mean_accuracy(correct: Floats, level: float = 0.95) -> Estimate:
+    """Mean of a `(n, N)` correctness matrix; its interval is clustered by image.
+
+    A percentile bootstrap over images; Wilson on images where no image is partly correct, since
+    there a bootstrap of few exceptions is too narrow and one of none has no width.
+
+    >>> print(mean_accuracy(np.ones((128, 10))))
+    100.0 [97.1, 100.0]
+    """
+    shares = correct.mean(axis=1)
+    if np.isin(shares, (0.0, 1.0)).all():
+        return wilson(int(shares.sum()), len(shares), level)
+    low, high = _bootstrap(shares, level)
+    return Estimate(float(shares.mean()), low, high)
+
+
+def paired_difference(first: Floats, second: Floats, level: float = 0.95) -> Estimate:
+    """Mean of first - second on the same images and keys, `(n, N)` each, bootstrapped over images."""
+    difference = (first - second).mean(axis=1)
+    if np.ptp(difference) == 0:
+        return Estimate(float(difference.mean()), float("nan"), float("nan"))
+    low, high = _bootstrap(difference, level)
+    return Estimate(float(difference.mean()), low, high)
+
+
+def worst_of(correct: Floats) -> Estimate:
+    """Share of images correct on every draw; it falls with N even without an attack."""
+    return wilson(int(correct.all(axis=1).sum()), len(correct))
+
+
+def majority_of(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> Estimate:
+    """Share of images whose label alone has the most of N votes; a tie is a miss.
+
+    >>> print(majority_of(np.array([[1, 1, 2], [0, 1, 2]]), np.array([1, 0])))
+    50.0 [9.5, 90.5]
+    """
+    votes = (predictions[:, :, None] == np.arange(predictions.max() + 1)).sum(axis=1)
+    rows = np.arange(len(labels))
+    votes = np.pad(votes, ((0, 0), (0, max(0, labels.max() + 1 - votes.shape[1]))))
+    own = votes[rows, labels].copy()
+    votes[rows, labels] = -1
+    return wilson(int((own > votes.max(axis=1)).sum()), len(labels))
+
+
+def _bootstrap(values: Floats, level: float) -> tuple[float, float]:
+    result = stats.bootstrap(
+        (values,),
+        np.mean,
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)

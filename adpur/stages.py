@@ -1,0 +1,250 @@
+"""`adpur fit | validate | test`: one config, one run folder, one Lightning stage."""
+
+import difflib
+import logging
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jsonargparse
+import lightning.pytorch as pl
+import torch
+from jsonargparse import ActionConfigFile, ArgumentError, get_loader, set_loader
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
+from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from adpur.cli import resolve_config
+from adpur.errors import ConfigError
+from adpur.lit.callbacks.progress import Progress
+from adpur.lit.evaluation import Evaluation
+from adpur.lit.loggers import AutoWandbLogger, RowRuns
+from adpur.lit.trainer import Trainer
+from adpur.report.table import show_run
+
+FRACTION = re.compile(r"\d+(\.\d+)?/\d+")
+
+
+def run(stage: str, argv: Sequence[str]) -> int:
+    """Parse, resume if there is something to resume, run the stage, print what came out."""
+    _quiet()
+    try:
+        cli = parse(stage, argv)
+        work(cli, stage)
+    except ArgumentError as error:
+        raise ConfigError(explain(error)) from None
+    except SIGTERMException:
+        print("adpur: terminated; the same command continues", file=sys.stderr)
+        return 143
+    return 0
+
+
+def parse(stage: str, argv: Sequence[str]) -> "CLI":
+    """The trainer, module and data of a command line, built but not run."""
+    words = list(argv)
+    if not {"-c", "--config", "-h", "--help"} & {w.split("=")[0] for w in words}:
+        raise ConfigError(f"adpur {stage} needs a config: adpur {stage} -c NAME (adpur configs lists all)")
+    set_loader("adpur", load_yaml, exceptions=get_yaml_errors())
+    jsonargparse.set_parsing_settings(import_path_denylist=[])  # turns its built-in denylist on
+    return CLI(stage, words)
+
+
+def parse_model(config: str) -> Evaluation:
+    """The evaluation of a test config, without its trainer's work."""
+    _quiet()
+    try:
+        model = parse("test", ["-c", config, "--trainer.logger=false"]).model
+    except ArgumentError as error:
+        raise ConfigError(explain(error)) from None
+    if not isinstance(model, Evaluation):
+        raise ConfigError(f"{config} is not a test config: its model is {type(model).__name__}")
+    return model
+
+
+class CLI(LightningCLI):
+    """LightningCLI for one stage; config names, run folders, and errors as one line."""
+
+    def __init__(self, stage: str, argv: list[str]) -> None:
+        self.stage = stage
+        super().__init__(
+            pl.LightningModule,
+            pl.LightningDataModule,
+            save_config_callback=SaveConfigCallback,
+            save_config_kwargs={"overwrite": True},
+            trainer_class=Trainer,
+            seed_everything_default=0,
+            parser_kwargs={
+                "prog": f"adpur {stage}",
+                "usage": f"adpur {stage} -c NAME|FILE ... [--key=value ...]",
+                "exit_on_error": False,
+                "parser_mode": "adpur",
+            },
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=argv,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def init_parser(self, **kwargs: Any) -> Any:
+        """A parser whose `--config` knows shipped names."""
+        kwargs.setdefault("dump_header", ["adpur"])
+        parser = self.parser_class(**kwargs)
+        parser.add_argument("-c", "--config", action=_ConfigFile, help="YAML file or shipped name")
+        return parser
+
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        """Where results go."""
+        parser.add_argument("--run", type=str | None, default=None, help="run folder")
+        parser.add_argument("--threads", type=int | None, default=None, help="inside one operation")
+        parser.add_argument("--fresh", action="store_true", help="start anew in an empty folder")
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Without Lightning's warning that adpur's own dispatch provokes."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Threads first: everything after may compute."""
+        if self.config["threads"] is not None:
+            torch.set_num_threads(self.config["threads"])
+
+    @property
+    def folder(self) -> Path:
+        """runs/<name of the first config> unless `--run` says otherwise."""
+        first = self.config["config"][0]
+        return Path(self.config["run"] or Path("runs") / Path(str(first)).stem)
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Results below the run folder, loggers and a bar unless the config has its own."""
+        config = self._get(self.config_init, "trainer")
+        callbacks = config["callbacks"] = list(config["callbacks"] or [])
+        if self.config["fresh"]:
+            set_aside(self.folder)
+        if config["enable_progress_bar"] is not False and not _any(callbacks, ProgressBar):
+            callbacks.append(Progress())
+        if self.stage == "fit" and not _any(callbacks, ModelCheckpoint):
+            callbacks.append(checkpoints(self.folder))
+        if config["logger"] is None:
+            kwargs["logger"] = default_loggers(self.stage, self.folder)
+        return super().instantiate_trainer(default_root_dir=str(self.folder), **kwargs)
+
+
+def work(cli: CLI, stage: str) -> None:
+    """Run the stage, continuing an unfinished fit."""
+    cli.datamodule.seed = getattr(cli.model, "seed", 0)
+    if stage == "fit":
+        last = cli.folder / "checkpoints" / "last.ckpt"
+        resume = str(last) if last.is_file() else None
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+    elif stage == "validate":
+        cli.trainer.validate(cli.model, cli.datamodule)
+    else:
+        if not isinstance(cli.model, Evaluation):
+            raise ConfigError(f"adpur test needs model: adpur.Evaluation, got {type(cli.model).__name__}")
+        cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+        if cli.trainer.is_global_zero and not cli.trainer.interrupted:
+            show_run(cli.folder)
+    if cli.trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def default_loggers(stage: str, folder: Path) -> list[Logger]:
+    """A local CSV, and W&B: one run for a fit, one per row for a test."""
+    csv = CSVLogger(str(folder), name="", version="")
+    if stage == "fit":
+        return [csv, AutoWandbLogger(save_dir=str(folder), name=folder.name)]
+    return [csv, RowRuns(group=folder.name, save_dir=str(folder))] if stage == "test" else [csv]
+
+
+def checkpoints(folder: Path) -> ModelCheckpoint:
+    """The newest state, every epoch and whenever the fit is stopped."""
+    return ModelCheckpoint(
+        folder / "checkpoints", save_last=True, save_top_k=0, save_on_exception=True
+    )
+
+
+@rank_zero_only
+def set_aside(folder: Path) -> None:
+    """Move an old run folder out of the way; nothing is deleted."""
+    if folder.exists():
+        taken = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.{n}").exists())
+        folder.rename(folder.with_name(f"{folder.name}.{taken}"))
+
+
+def load_yaml(text: str) -> Any:
+    """YAML in which 8/255 is a number.
+
+    >>> load_yaml("{eps: 8/255, file: a/b}")
+    {'eps': 0.03137254901960784, 'file': 'a/b'}
+    """
+    return _with_fractions(get_loader("yaml")(text))
+
+
+def get_yaml_errors() -> tuple[type[Exception], ...]:
+    """What a broken YAML file raises."""
+    import yaml
+
+    return (yaml.YAMLError,)
+
+
+def explain(error: Exception) -> str:
+    """jsonargparse's words in one line, with the nearest valid names for what it did not know."""
+    text = " ".join(str(error).split())
+    unknown = re.search(r"(?:option|key|Key) [\"'`]([\w.+]+)[\"'`]", text)
+    known = sorted(set(_names(error)))
+    if unknown and known:
+        near = difflib.get_close_matches(unknown[1].split(".")[-1], known, n=3, cutoff=0.5)
+        if near:
+            text += f" -> nearest valid: {', '.join(near)}"
+    return text
+
+
+class _ConfigFile(ActionConfigFile):
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        super().__call__(parser, cfg, resolve_config(values), option_string)
+
+
+def _with_fractions(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _with_fractions(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_with_fractions(v) for v in value]
+    if isinstance(value, str) and FRACTION.fullmatch(value):
+        top, bottom = value.split("/")
+        return float(top) / float(bottom)
+    return value
+
+
+def _names(error: Exception) -> Iterator[str]:
+    import inspect
+
+    import adpur
+
+    yield from adpur.__all__
+    for name in adpur.__all__:
+        found = getattr(adpur, name)
+        if callable(found):
+            yield from inspect.signature(found).parameters
+    yield from inspect.signature(pl.Trainer).parameters
+
+
+def _any(things: list[Any], kind: type) -> bool:
+    return any(isinstance(thing, kind) for thing in things)
+
+
+def _quiet() -> None:
+    """Silence advice that is not for the user of a run."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    os.environ.setdefault("WANDB_SILENT", "true")
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty.*")
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
