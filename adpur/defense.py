@@ -130,7 +130,9 @@ class Defense(nn.Module):
             want = "x".join(map(str, shape or ("C", "H", "W")))
             raise ConfigError(f"expected images (B, {want}), got {tuple(x.shape)}")
         if not x.is_floating_point():
-            raise ConfigError(f"expected floating-point images in [0, 1], got {x.dtype}; divide by 255")
+            raise ConfigError(
+                f"expected floating-point images in [0, 1], got {x.dtype}; divide by 255"
+            )
         if not torch.isfinite(x).all():
             raise ConfigError("expected images in [0, 1], got NaN or infinite values")
         low, high = x.min().item(), x.max().item()

@@ -27,7 +27,7 @@ def histograms(values: Mapping[str, NDArray[np.float64]], label: str, title: str
         figure = Figure(figsize=(COLUMN_WIDTH, 2.1))
         axes = figure.subplots()
         pooled = np.concatenate([v[np.isfinite(v)].ravel() for v in values.values()])
-        bins = np.linspace(pooled.min(), max(pooled.max(), pooled.min() + 1e-6), 31)
+        bins = np.linspace(pooled.min(), max(pooled.max(), pooled.min() + 1e-6), 31).tolist()
         for (name, v), (color, hatch) in zip(values.items(), FILLS, strict=False):
             v = v[np.isfinite(v)].ravel()
             share = np.full(len(v), 1 / max(len(v), 1))
@@ -41,7 +41,7 @@ def histograms(values: Mapping[str, NDArray[np.float64]], label: str, title: str
 
 
 def image_grid(rows: Sequence[tuple[str, Tensor]], title: str, notes: Sequence[str] = ()) -> Figure:
-    """One line of images `(n, C, H, W)` in [0, 1] for each name; `notes` stand above the columns."""
+    """One line of images `(n, C, H, W)` in [0, 1] for each name; `notes` head the columns."""
     count = max(len(images) for _, images in rows)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(COLUMN_WIDTH, 0.62 * count + 0.9), 0.68 * len(rows) + 0.5))

@@ -90,7 +90,7 @@ class StraightThrough(Purifier):
         """The inner result, as if x had been moved by a constant."""
         with torch.no_grad():
             purified = self.inner.purify(x, nets, noise, levels, tap)
-        image: Tensor = _Straight.apply(x, purified.image)  # type: ignore[no-untyped-call]
+        image: Tensor = _Straight.apply(x, purified.image)
         return purified._replace(image=image)
 
     def replaced(

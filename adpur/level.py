@@ -33,7 +33,7 @@ class NoiseLevel(ABC):
     @property
     @abstractmethod
     def configured(self) -> float:
-        """The t* the user wrote; it must be reachable by the grid, while a computed t(x) is snapped."""
+        """The t* the user wrote; the grid must reach it, while a computed t(x) is snapped."""
 
     @abstractmethod
     def level(self, x: Tensor, scorer: Denoiser | None, noise: Noise) -> Level:
@@ -71,11 +71,13 @@ class ScoreNorm:
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= self.horizon:
-            raise ConfigError(f"ScoreNorm needs 1 <= levels <= horizon, got {self.levels}, {self.horizon}")
+            raise ConfigError(
+                f"ScoreNorm needs 1 <= levels <= horizon, got {self.levels}, {self.horizon}"
+            )
 
     @torch.no_grad()
     def __call__(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Tensor:
-        """Score norms fp64 `(B,)` of signed images; about sqrt(D / sigma_t^2 levels) on clean ones."""
+        """Score norms fp64 `(B,)` of signed images."""
         total = torch.zeros_like(x)
         for j in range(1, self.levels + 1):
             t = torch.full((len(x),), round(j * self.horizon / self.levels), device=x.device)
@@ -196,7 +198,7 @@ class Reweighted(NoiseLevel):
         theirs = (self.reference.horizon, self.reference.levels)
         if ours != theirs:
             raise ConfigError(
-                f"score_norm has (horizon, levels) = {ours}, but its reference was measured with {theirs}"
+                f"score_norm has (horizon, levels) = {ours}, its reference has {theirs}"
             )
 
     @property

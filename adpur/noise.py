@@ -101,14 +101,13 @@ class Noise:
 
     def __getitem__(self, rows: Tensor | slice) -> "Noise":
         """The keys of some rows."""
-        cut = {name: value[rows] for name, value in self._tensors()}
-        return replace(self, **cut)
+        return self.fold(**{name: value[rows] for name, value in self._tensors()})
 
     def repeat(self, copies: int) -> "Noise":
         """`copies` of all rows, copy-major, each with its own `draw` 0, 1, ..."""
         tiled = {name: value.repeat(copies) for name, value in self._tensors()}
         draw = torch.arange(copies, device=self.index.device).repeat_interleave(len(self.index))
-        return replace(self, **tiled | {"draw": draw})
+        return self.fold(**tiled | {"draw": draw})
 
     def normal(self, like: Tensor, stream: Stream) -> Tensor:
         """Standard Gaussian noise of the shape, dtype and device of `like` `(B, ...)`.
@@ -134,7 +133,9 @@ class Noise:
         self, stream: Stream, blocks: int, device: torch.device
     ) -> tuple[list[Tensor], list[Tensor]]:
         if blocks >= 2**20:
-            raise ConfigError(f"an image of {4 * blocks} values is larger than a noise key can number")
+            raise ConfigError(
+                f"an image of {4 * blocks} values is larger than a noise key can number"
+            )
         known = stream in self.pooled
         source = Source.POOL if known else self.source
         place = 0 if known else self.restart << 20 | self.iteration
@@ -171,7 +172,7 @@ def philox(counter: list[Tensor], key: list[Tensor]) -> Tensor:
         c0, c1 = (p1 >> 32) & MASK ^ c1 ^ k0, p1 & MASK
         c2, c3 = (p0 >> 32) & MASK ^ c3 ^ k1, p0 & MASK
         k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
-    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)
+    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)  # type: ignore[no-untyped-call]
 
 
 def _shaped(values: Tensor, like: Tensor) -> Tensor:

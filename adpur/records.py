@@ -108,7 +108,9 @@ class Records:
         file = self.folder / "gallery" / name
         with _reported(file):
             file.parent.mkdir(exist_ok=True)
-            save_file({k: v.contiguous() for k, v in images.items()}, file, dict(column=str(column)))
+            save_file(
+                {k: v.contiguous() for k, v in images.items()}, file, dict(column=str(column))
+            )
 
     def gallery(self, column: Column) -> dict[str, Tensor]:
         """All stored images of a column, sorted by index; empty if none were kept."""
@@ -154,7 +156,7 @@ def differences(before: Any, now: Any, path: str = "") -> Iterable[str]:
         yield f"{path}: {before} -> {now}"
 
 
-class _reported:  # noqa: N801
+class _reported:
     """Turn a failing disk into one line that names the path and what is safe."""
 
     def __init__(self, file: Path) -> None:

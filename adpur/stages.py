@@ -13,7 +13,12 @@ from typing import Any
 import jsonargparse
 import lightning.pytorch as pl
 import torch
-from jsonargparse import ActionConfigFile, ArgumentError, get_loader, set_loader
+from jsonargparse import (  # type: ignore[attr-defined]
+    ActionConfigFile,
+    ArgumentError,
+    get_loader,
+    set_loader,
+)
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningCLI, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger, Logger
@@ -49,7 +54,9 @@ def parse(stage: str, argv: Sequence[str]) -> "CLI":
     """The trainer, module and data of a command line, built but not run."""
     words = list(argv)
     if not {"-c", "--config", "-h", "--help"} & {w.split("=")[0] for w in words}:
-        raise ConfigError(f"adpur {stage} needs a config: adpur {stage} -c NAME (adpur configs lists all)")
+        raise ConfigError(
+            f"adpur {stage} needs a config: adpur {stage} -c NAME (adpur configs lists all)"
+        )
     set_loader("adpur", load_yaml, exceptions=get_yaml_errors())
     jsonargparse.set_parsing_settings(import_path_denylist=[])  # turns its built-in denylist on
     return CLI(stage, words)
@@ -147,7 +154,9 @@ def work(cli: CLI, stage: str) -> None:
         cli.trainer.validate(cli.model, cli.datamodule)
     else:
         if not isinstance(cli.model, Evaluation):
-            raise ConfigError(f"adpur test needs model: adpur.Evaluation, got {type(cli.model).__name__}")
+            raise ConfigError(
+                f"adpur test needs model: adpur.Evaluation, got {type(cli.model).__name__}"
+            )
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero and not cli.trainer.interrupted:
             show_run(cli.folder)
@@ -174,7 +183,9 @@ def checkpoints(folder: Path) -> ModelCheckpoint:
 def set_aside(folder: Path) -> None:
     """Move an old run folder out of the way; nothing is deleted."""
     if folder.exists():
-        taken = next(n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.{n}").exists())
+        taken = next(
+            n for n in range(1, 10_000) if not folder.with_name(f"{folder.name}.{n}").exists()
+        )
         folder.rename(folder.with_name(f"{folder.name}.{taken}"))
 
 
@@ -195,7 +206,7 @@ def get_yaml_errors() -> tuple[type[Exception], ...]:
 
 
 def explain(error: Exception) -> str:
-    """jsonargparse's words in one line, with the nearest valid names for what it did not know."""
+    """Jsonargparse's words in one line, with the nearest valid names for what it did not know."""
     text = " ".join(str(error).split())
     unknown = re.search(r"(?:option|key|Key) [\"'`]([\w.+]+)[\"'`]", text)
     known = sorted(set(_names(error)))
@@ -208,7 +219,7 @@ def explain(error: Exception) -> str:
 
 class _ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
-        super().__call__(parser, cfg, resolve_config(values), option_string)
+        super().__call__(parser, cfg, resolve_config(values), option_string)  # type: ignore[no-untyped-call]
 
 
 def _with_fractions(value: Any) -> Any:

@@ -50,9 +50,13 @@ class Ancestral(Step):
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
-            raise ConfigError(f"Ancestral eta must be in [0, 1] (0 is DDIM, 1 is DDPM), got {self.eta}")
+            raise ConfigError(
+                f"Ancestral eta must be in [0, 1] (0 is DDIM, 1 is DDPM), got {self.eta}"
+            )
         if self.variance == "fixed_large" and self.eta != 1:
-            raise ConfigError(f"Ancestral variance fixed_large belongs to eta 1, got eta {self.eta}")
+            raise ConfigError(
+                f"Ancestral variance fixed_large belongs to eta 1, got eta {self.eta}"
+            )
 
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
         """See the class."""

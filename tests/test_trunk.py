@@ -4,7 +4,17 @@ import pytest
 import torch
 from problems import SHAPE, GaussianDenoiser, images, networks
 
-from adpur import ConfigError, Constant, Defense, Diffusion, Identity, Noise, Source, Stream, Strided
+from adpur import (
+    ConfigError,
+    Constant,
+    Defense,
+    Diffusion,
+    Identity,
+    Noise,
+    Source,
+    Stream,
+    Strided,
+)
 from adpur.noise import philox
 from adpur.rows import chunks, mapped
 

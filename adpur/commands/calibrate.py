@@ -3,8 +3,6 @@
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-import torch
-
 from adpur.defense import ROWS
 from adpur.errors import ConfigError
 from adpur.level import STATISTICS, ScoreNorm, calibrate, save_reference
@@ -25,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
     data = getattr(sets, args.data, None)
     if data is None:
         raise ConfigError(f"no data set {args.data!r}; there is: {', '.join(sets.__all__)}")
-    images, _, index = (torch.stack(c) for c in zip(*data().split("validation"), strict=True))
+    images, _, index = data().stacked("validation")
     folder = find_weights(args.weights)
     scorer = load_denoiser(folder).eval()
     wanted = ScoreNorm(args.horizon, args.levels)

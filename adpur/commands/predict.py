@@ -66,13 +66,17 @@ def purify(defense: Defense, files: list[Path], target: Path, start: int, seed: 
     return lines
 
 
-def read(file: Path, shape: tuple[int, int, int] | None) -> Tensor:
+def read(file: Path, shape: tuple[int, ...] | None) -> Tensor:
     """An image in [0, 1], or an error that names the file and both shapes."""
     mode = ImageReadMode.GRAY if shape is not None and shape[0] == 1 else ImageReadMode.RGB
     try:
         image = decode_image(str(file), mode).float() / 255
     except RuntimeError as error:
-        raise ConfigError(f"{file} cannot be read as an image: {str(error).splitlines()[0]}") from error
+        raise ConfigError(
+            f"{file} cannot be read as an image: {str(error).splitlines()[0]}"
+        ) from error
     if shape is not None and tuple(image.shape) != shape:
-        raise ConfigError(f"{file}: expected an image of {shape} (C, H, W), got {tuple(image.shape)}")
+        raise ConfigError(
+            f"{file}: expected an image of {shape} (C, H, W), got {tuple(image.shape)}"
+        )
     return image

@@ -69,13 +69,14 @@ class Evaluation(pl.LightningModule):
         if draws < 1:
             raise ConfigError(f"draws must be a positive integer, got {draws}")
         self.rows, self.draws, self.seed = defenses, draws, seed
-        self.defenses = nn.ModuleDict()
+        self.defenses: dict[str, Defense] = {}
         for name, row in defenses.items():
             if row.network not in networks:
                 raise ConfigError(
                     f"row {name!r} wants network {row.network!r}; there is: {', '.join(networks)}"
                 )
             self.defenses[name] = Defense(row.purifier, networks[row.network], rows)
+        self.networks = nn.ModuleDict(networks)
         self.boards = nn.ModuleDict()
         self.columns: list[Column] = []
         self.blocks: dict[str, Any] = {}
@@ -204,14 +205,16 @@ def row_summary(
     if attacked:
         named["robust"] = min(attacked, key=lambda s: s["acc"])
     for name, s in named.items():
-        flat |= {f"{name}/acc": s["acc"], f"{name}/ci_lo": s["acc_lo"], f"{name}/ci_hi": s["acc_hi"]}
+        flat |= {
+            f"{name}/acc": s["acc"],
+            f"{name}/ci_lo": s["acc_lo"],
+            f"{name}/ci_hi": s["acc_hi"],
+        }
     spent = sum(v for c, v in seconds.items() if c.row == row)
     return flat | {"nfe": mine[Column(row)]["nfe"], "seconds": spent}
 
 
-def _scores(
-    out: Prediction, index: Tensor, y: Tensor, size: Tensor, draws: int
-) -> list[Score]:
+def _scores(out: Prediction, index: Tensor, y: Tensor, size: Tensor, draws: int) -> list[Score]:
     margin = Margin().loss(out.logits, y.repeat(draws))
 
     def per_image(v: Tensor) -> list[Any]:

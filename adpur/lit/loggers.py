@@ -28,7 +28,11 @@ class AutoWandbLogger(WandbLogger):
     """Lightning's logger for a fit, in the mode `wandb_mode` finds."""
 
     def __init__(
-        self, project: str = "adpur", save_dir: str = "runs", mode: Mode | None = None, **kwargs: Any
+        self,
+        project: str = "adpur",
+        save_dir: str = "runs",
+        mode: Mode | None = None,
+        **kwargs: Any,
     ) -> None:
         if kwargs.get("resume") is None:  # the command line passes None explicitly
             kwargs["resume"] = "allow"

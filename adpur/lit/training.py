@@ -196,7 +196,7 @@ class DiffusionTraining(Training):
         save_denoiser(self.denoiser, folder)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.score_norms and isinstance(data, ImageData):
-            x, _, index = (torch.stack(c) for c in zip(*data.split("validation"), strict=True))  # type: ignore[call-overload]
+            x, _, index = data.stacked("validation")
             scorer = load_denoiser(folder).eval()
             for score_norm in self.score_norms:
                 measured = calibrate(x, Noise(index, self.seed), scorer, score_norm, ROWS)

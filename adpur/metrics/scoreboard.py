@@ -54,9 +54,9 @@ class Score:
 
 
 class Outcome(NamedTuple):
-    """All images of a column, sorted by index: arrays over `(n,)` or `(n, N)`."""
+    """All images of a column, sorted by dataset row: arrays over `(n,)` or `(n, N)`."""
 
-    index: NDArray[np.int64]
+    images: NDArray[np.int64]
     labels: NDArray[np.int64]
     predictions: NDArray[np.int64]
     t: NDArray[np.float64]
@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
             "worst_of_n": statistics.worst_of(self.correct),
             "majority": statistics.majority_of(self.predictions, self.labels),
         }
-        flat = {"images": float(len(self.index)), "draws": float(self.predictions.shape[1])}
+        flat = {"images": float(len(self.images)), "draws": float(self.predictions.shape[1])}
         for name, estimate in estimates.items():
             flat |= {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
         return flat | {"nfe": float(self.nfe.mean()), "t_mean": _mean(self.t)}

@@ -47,7 +47,7 @@ def mean_accuracy(correct: Floats, level: float = 0.95) -> Estimate:
 
 
 def paired_difference(first: Floats, second: Floats, level: float = 0.95) -> Estimate:
-    """Mean of first - second on the same images and keys, `(n, N)` each, bootstrapped over images."""
+    """Mean of first - second, `(n, N)` each on the same images; bootstrapped over images."""
     difference = (first - second).mean(axis=1)
     if np.ptp(difference) == 0:
         return Estimate(float(difference.mean()), float("nan"), float("nan"))

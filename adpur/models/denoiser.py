@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from adpur.schedule import NoiseSchedule
 from adpur.types import expand
 
-
 _made = threading.local()
 
 

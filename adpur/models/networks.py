@@ -32,7 +32,9 @@ class Networks(nn.Module):
     def denoiser(self) -> Denoiser:
         """The diffusion model, or an error that says which one is missing."""
         if self._denoiser is None:
-            raise ConfigError("this purifier needs a diffusion model, but networks has no `denoiser`")
+            raise ConfigError(
+                "this purifier needs a diffusion model, but networks has no `denoiser`"
+            )
         return self._denoiser
 
     @property
@@ -41,18 +43,21 @@ class Networks(nn.Module):
         return self._scorer if self._scorer is not None else self.denoiser
 
     @property
-    def shape(self) -> tuple[int, int, int] | None:
+    def shape(self) -> tuple[int, ...] | None:
         """(C, H, W) of the images, None if no network says."""
-        parts = (self.classifier, self._denoiser, self._scorer)
-        return next((tuple(p.shape) for p in parts if hasattr(p, "shape")), None)  # type: ignore[arg-type,return-value]
+        return next(iter(self._shapes().values()), None)
 
     def train(self, mode: bool = True) -> "Networks":
         """Stay in evaluation mode: a defence has no other."""
         return super().train(False)
 
-    def _same_shape(self) -> None:
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
         named = {"classifier": self.classifier, "denoiser": self._denoiser, "scorer": self._scorer}
-        shapes = {k: tuple(v.shape) for k, v in named.items() if hasattr(v, "shape")}
+        shapes = {name: getattr(net, "shape", None) for name, net in named.items()}
+        return {name: tuple(shape) for name, shape in shapes.items() if shape is not None}
+
+    def _same_shape(self) -> None:
+        shapes = self._shapes()
         if len(set(shapes.values())) > 1:
-            told = ", ".join(f"{k} {v}" for k, v in shapes.items())
+            told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise ConfigError(f"networks must take images of one (C, H, W), got {told}")

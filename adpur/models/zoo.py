@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from adpur.errors import ConfigError
@@ -59,7 +59,7 @@ def save_classifier(classifier: Classifier, init_args: dict[str, Any], folder: P
     }
     folder.mkdir(parents=True, exist_ok=True)
     _write_json(folder / "config.json", config)
-    save_file(_state(classifier.net), folder / "model.safetensors")
+    (folder / "model.safetensors").write_bytes(save(_state(classifier.net)))
 
 
 def build_classifier(architecture: str, arguments: dict[str, Any]) -> nn.Module:
@@ -69,9 +69,11 @@ def build_classifier(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     import timm
 
     if timm.is_model(architecture):
-        return timm.create_model(architecture, **arguments)  # type: ignore[no-any-return]
+        return timm.create_model(architecture, **arguments)
     near = difflib.get_close_matches(architecture, ["CifarResNet", *timm.list_models()])
-    raise ConfigError(f"unknown architecture {architecture!r}; nearest: {', '.join(near) or 'none'}")
+    raise ConfigError(
+        f"unknown architecture {architecture!r}; nearest: {', '.join(near) or 'none'}"
+    )
 
 
 def load_denoiser(folder: str | Path) -> Denoiser:
@@ -110,7 +112,7 @@ def save_denoiser(denoiser: Denoiser, folder: Path) -> None:
         "unet": ["diffusers", "UNet2DModel"],
     }
     _write_json(folder / "model_index.json", index)
-    save_file(_state(unet), folder / "unet" / UNET_FILE)
+    (folder / "unet" / UNET_FILE).write_bytes(save(_state(unet)))
 
 
 def build_unet(config: dict[str, Any], where: Path | str = "the config") -> nn.Module:
@@ -118,9 +120,11 @@ def build_unet(config: dict[str, Any], where: Path | str = "the config") -> nn.M
     from diffusers import UNet2DModel
 
     try:
-        return UNet2DModel(**config)  # type: ignore[no-any-return]
+        return UNet2DModel(**config)
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{where}: not a UNet2DModel this diffusers can build: {error}") from error
+        raise ConfigError(
+            f"{where}: not a UNet2DModel this diffusers can build: {error}"
+        ) from error
 
 
 def find_weights(name: str | Path) -> Path:
@@ -151,13 +155,17 @@ def weights_digest(folder: Path) -> str:
 def _load_into(net: nn.Module, file: Path) -> str:
     """Fill `net` strictly and return the file's sha256."""
     if not file.is_file():
-        pickles = [p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in file.parent.glob(pattern)]
+        pickles = [
+            p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in file.parent.glob(pattern)
+        ]
         hint = f"; {', '.join(pickles)} is a pickle and is not read" if pickles else ""
         raise ConfigError(f"{file}: weights file missing{hint}")
     try:
         state = load_file(file)
     except SafetensorError as error:
-        raise ConfigError(f"{file}: not a complete safetensors file ({error}); fetch it again") from error
+        raise ConfigError(
+            f"{file}: not a complete safetensors file ({error}); fetch it again"
+        ) from error
     problems = list(_differences(net.state_dict(), state))
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -184,7 +192,9 @@ def _load_schedule(folder: Path) -> DiscreteVP:
 
     config = _read_json(file)
     if config.get("prediction_type", "epsilon") != "epsilon":
-        raise ConfigError(f"{file}: expected prediction_type epsilon, found {config['prediction_type']}")
+        raise ConfigError(
+            f"{file}: expected prediction_type epsilon, found {config['prediction_type']}"
+        )
     kind, steps = config.get("beta_schedule", "linear"), config.get("num_train_timesteps", 1000)
     if kind == "linear" and not config.get("trained_betas"):
         # in fp64: diffusers' own table is fp32

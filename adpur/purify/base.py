@@ -25,7 +25,9 @@ class Levels(NamedTuple):
 
     def at(self, rows: Tensor) -> "Levels":
         """The levels of some rows."""
-        return Levels(self.t[:, rows.to(self.t.device)], self.score_norm[rows.to(self.score_norm.device)])
+        return Levels(
+            self.t[:, rows.to(self.t.device)], self.score_norm[rows.to(self.score_norm.device)]
+        )
 
 
 class Purified(NamedTuple):

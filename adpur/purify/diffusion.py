@@ -43,7 +43,8 @@ class Diffusion(Purifier):
         nearest = self._snap(torch.tensor([wanted], dtype=torch.float64), nets).item()
         if nearest != wanted:
             raise ConfigError(
-                f"t* = {wanted:g} is not reachable by {self.grid}; the nearest valid t* is {nearest:g}"
+                f"t* = {wanted:g} is not reachable by {self.grid}; "
+                f"the nearest valid t* is {nearest:g}"
             )
 
     def levels(self, x: Tensor, nets: Networks, noise: Noise) -> Levels:
@@ -63,7 +64,7 @@ class Diffusion(Purifier):
         levels: Levels | None = None,
         tap: Tap | None = None,
     ) -> Purified:
-        """See the class; a row that needs fewer steps than its chunk waits unchanged, bit for bit."""
+        """See the class; a row that needs fewer steps than its chunk waits, bit for bit."""
         levels = levels if levels is not None else self.levels(x, nets, noise)
         times = self.grid.times(self._snap(levels.t[0], nets))
         denoiser = nets.denoiser

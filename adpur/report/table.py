@@ -65,7 +65,7 @@ def table(runs: Sequence[Run]) -> list[str]:
 def footnote(run: Run) -> str:
     """What the numbers of a table are."""
     data, draws = run.identity["data"], run.identity["draws"]
-    sizes = {len(o.index) for o in run.outcomes.values()}
+    sizes = {len(o.images) for o in run.outcomes.values()}
     images = "/".join(map(str, sorted(sizes)))
     return (
         f"Percent right: mean over {draws} fresh purifications of each of {images} {data['split']} "
@@ -113,5 +113,8 @@ def _percent(summary: dict[str, float]) -> str:
 
 def _markdown(body: list[list[str]]) -> list[str]:
     widths = [max(len(line[k]) for line in body) for k in range(len(body[0]))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |" for line in body]
+    lines = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
+        for line in body
+    ]
     return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]

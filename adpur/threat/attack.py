@@ -42,7 +42,9 @@ class NextClass(Target):
         """See the class."""
         classes = oracle.logits(x).shape[1]
         if self.offset % classes == 0:
-            raise ConfigError(f"NextClass offset {self.offset} aims at the true label ({classes} classes)")
+            raise ConfigError(
+                f"NextClass offset {self.offset} aims at the true label ({classes} classes)"
+            )
         return (oracle.y + self.offset) % classes
 
 

@@ -61,7 +61,7 @@ class L2(Norm):
         return delta.double().flatten(1).norm(dim=1)
 
     def project(self, x: Tensor, origin: Tensor, eps: float) -> Tensor:
-        """Scale back to the sphere, then clamp: clamping only brings x nearer to its origin."""
+        """Scale back to the sphere, then clamp, which only brings x nearer to its origin."""
         delta = x - origin
         scale = (eps / self.size(delta).clamp_min(1e-30)).clamp(max=1)
         return (origin + delta * expand(scale, delta)).clamp(0, 1)

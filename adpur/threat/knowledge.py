@@ -32,7 +32,7 @@ class Knowledge:
             raise ConfigError(f"Knowledge pool must be None or a positive integer, got {self.pool}")
 
     def attack(self, noise: Noise, iteration: int, copies: int) -> Noise:
-        """Keys of the attack's EOT copies at one iteration, copy-major; a pool is walked through."""
+        """Keys of the EOT copies of one iteration, copy-major; a pool is walked through."""
         return self._known(
             noise.fold(source=Source.ATTACK, iteration=iteration).repeat(copies), iteration * copies
         )

@@ -69,7 +69,7 @@ class Oracle:
     watch: Callable[[int, Tensor], None] | None = None
 
     def per_draw(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
-        """Losses `(E, B)` and gradients `(E, B, C, H, W)` of each EOT copy at `x` `(B, C, H, W)`."""
+        """Losses `(E, B)` and gradients `(E, B, C, H, W)` of the EOT copies at `x`."""
         keys = self.knowledge.attack(self.noise, iteration, eot)
         levels = self._levels(x, keys, eot)
         value, grad = self.defense.loss_and_grad(

@@ -24,8 +24,8 @@ from adpur import (
     ScoreNorm,
     Sigmoid,
     Step,
-    Strided,
     Stream,
+    Strided,
 )
 from adpur.level import Level, NoiseLevel
 from adpur.step import CheckpointedStep
@@ -159,7 +159,9 @@ def test_measured_calls_leave_waiting_out() -> None:
 def test_score_is_minus_eps_over_sigma() -> None:
     """For x_0 ~ N(m, v): score = -(x_t - alpha m) / (alpha^2 v + sigma^2)."""
     denoiser, x, t = GaussianDenoiser(), images(7), torch.tensor([1, 20, 50, 100, 400, 700, 1000])
-    alpha, sigma = (f(t).view(-1, 1, 1, 1) for f in (denoiser.schedule.alpha, denoiser.schedule.sigma))
+    alpha, sigma = (
+        f(t).view(-1, 1, 1, 1) for f in (denoiser.schedule.alpha, denoiser.schedule.sigma)
+    )
     exact = -(x - alpha * 0.3) / (alpha**2 * 0.25 + sigma**2)
     assert torch.allclose(denoiser.score(x, t), exact, rtol=1e-9, atol=1e-9)
 

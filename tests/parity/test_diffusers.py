@@ -37,7 +37,9 @@ def one_step(t: int, s: int, step: Ancestral) -> tuple[torch.Tensor, torch.Tenso
 @pytest.mark.parametrize("variance", ["posterior", "fixed_large"])
 @pytest.mark.parametrize("stride", [1, 20])
 @pytest.mark.parametrize("t", [1000, 500, 100, 20])
-def test_ddpm(t: int, stride: int, variance: str, clip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ddpm(
+    t: int, stride: int, variance: str, clip: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kind = {"posterior": "fixed_small", "fixed_large": "fixed_large"}[variance]
     scheduler = exact_table(DDPMScheduler(1000, variance_type=kind, clip_sample=clip))
     scheduler.set_timesteps(timesteps=list(range(999, -1, -stride)))

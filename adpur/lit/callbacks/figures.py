@@ -44,7 +44,7 @@ class Gallery(pl.Callback):
             kept = pl_module.records.gallery(column)
             if column.clean or not kept:
                 continue
-            share = dict(zip(outcome.index.tolist(), outcome.correct.mean(axis=1), strict=True))
+            share = dict(zip(outcome.images.tolist(), outcome.correct.mean(axis=1), strict=True))
             notes = [f"{100 * share[i]:.0f} % right" for i in kept["index"].tolist()]
             rows = [(name, kept[name]) for name in ("clean", "adversarial", "purified")]
             name = figures.file_name("gallery", *map(str, column))

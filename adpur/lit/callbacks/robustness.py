@@ -42,7 +42,9 @@ class Robustness(pl.Callback):
         only: list[str] | None = None,
     ) -> None:
         if name.startswith(CLEAN):
-            raise ConfigError(f"a Robustness block cannot be named {name!r}: that is the clean column")
+            raise ConfigError(
+                f"a Robustness block cannot be named {name!r}: that is the clean column"
+            )
         self.name = name
         self.gradient = gradient
         self.knowledge = knowledge
@@ -110,5 +112,7 @@ class Robustness(pl.Callback):
 
 def _evaluation(module: pl.LightningModule) -> Evaluation:
     if not isinstance(module, Evaluation):
-        raise ConfigError("Robustness belongs in the callbacks of a run whose model is adpur.Evaluation")
+        raise ConfigError(
+            "Robustness belongs in the callbacks of a run whose model is adpur.Evaluation"
+        )
     return module

@@ -37,7 +37,9 @@ class ImageData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if batch_size < 1 or (limit is not None and limit < 1):
-            raise ConfigError(f"batch_size and limit must be positive, got {batch_size} and {limit}")
+            raise ConfigError(
+                f"batch_size and limit must be positive, got {batch_size} and {limit}"
+            )
         self.batch_size = batch_size
         self.limit = limit
         self.subset_seed = subset_seed
@@ -55,13 +57,21 @@ class ImageData(pl.LightningDataModule):
         gen = torch.Generator().manual_seed(self.subset_seed)
         order: list[int] = torch.randperm(size, generator=gen).tolist()
         if self.limit is not None and self.limit > size:
-            raise ConfigError(f"limit={self.limit} is more than the {size} images of {self.evaluate}")
+            raise ConfigError(
+                f"limit={self.limit} is more than the {size} images of {self.evaluate}"
+            )
         return sorted(order[: self.limit])
 
     def first(self, count: int) -> Tensor:
         """Dataset rows of the first `count` evaluated images."""
         data = self.split(self.evaluate)
         return torch.stack([data[i][2] for i in self.subset[:count]])
+
+    def stacked(self, name: Split) -> Batch:
+        """A whole split as three tensors."""
+        data = self.split(name)
+        x, y, index = zip(*(data[i] for i in range(len(data))), strict=True)  # type: ignore[arg-type]
+        return torch.stack(x), torch.stack(y), torch.stack(index)
 
     def train_dataloader(self) -> "ResumableLoader":
         """A shuffled loader that can be stopped and resumed anywhere in an epoch."""
@@ -76,7 +86,9 @@ class ImageData(pl.LightningDataModule):
         """The evaluated images, once, over however many processes."""
         chosen = torch.utils.data.Subset(self.split(self.evaluate), self.subset)
         if len(chosen) < self._place[1]:
-            raise ConfigError(f"{len(chosen)} images cannot be shared by {self._place[1]} processes")
+            raise ConfigError(
+                f"{len(chosen)} images cannot be shared by {self._place[1]} processes"
+            )
         return self._exact(chosen)
 
     def _exact(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
@@ -90,7 +102,7 @@ class ImageData(pl.LightningDataModule):
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
 
 
-class ExactSampler(DistributedSampler[Batch]):
+class ExactSampler(DistributedSampler[Any]):
     """Each image on one process, none repeated; Lightning leaves a DistributedSampler alone."""
 
     def __iter__(self) -> Iterator[int]:

@@ -1,0 +1,46 @@
+# Everything a person or CI runs. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help install demo table test lint type test-slow oracle bench docker clean
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: $(READY)  ## a virtual environment in .venv with everything pinned
+
+demo: $(READY)  ## the main job on the embedded default: EOT 5, 128 digits
+	$(BIN)/adpur test -c ssni_digits
+
+table: $(READY)  ## the README's table: EOT 10, all 360 test digits
+	$(BIN)/adpur test -c table_digits
+
+test: $(READY) lint type  ## lint, types, tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(READY)
+	$(BIN)/mypy
+
+test-slow: $(READY)  ## the tests that take minutes: retraining, 20 kills
+	$(BIN)/python -m pytest -m slow
+
+bench: $(READY)  ## the speed claims: interleaved pairs, medians with intervals
+	$(BIN)/python benchmarks/trunk.py
+
+docker:  ## a CPU image; BASE=... and PIP_INDEX=... as build arguments
+	docker build -f docker/Dockerfile -t adpur .
+
+clean:  ## caches and builds; never runs/
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
