@@ -55,7 +55,7 @@ class Records:
         self.folder, self.rank = folder, rank
         self.scores: dict[Column, dict[int, Score]] = {}
 
-    def claim(self, identity: dict[str, Any]) -> None:
+    def claim(self, identity: dict[str, Any], columns: list[Column]) -> None:
         """Make the folder this identity's, or refuse with the differences; first process only."""
         file = self.folder / "manifest.json"
         if file.is_file():
@@ -66,7 +66,7 @@ class Records:
                     "Name another folder with --run, or start anew with --fresh"
                 )
             return
-        manifest = {"identity": identity, "sha256": digest(identity)}
+        manifest = {"identity": identity, "sha256": digest(identity), "columns": columns}
         with _reported(file):
             self.folder.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(".part")

@@ -95,7 +95,7 @@ class Evaluation(pl.LightningModule):
         """Claim the run folder or refuse, then read what is there."""
         self.records = Records(Path(self.trainer.default_root_dir), self.global_rank)
         if self.trainer.is_global_zero:
-            self.records.claim(self.identity())
+            self.records.claim(self.identity(), self.columns)
             for row_runs in self._row_runs():
                 for name, row in self.rows.items():
                     row_runs.start(name, {"row": describe(row), "run": self.records.folder.name})
@@ -167,10 +167,14 @@ class Evaluation(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Gather every column over the processes, in the same order on each, and log it."""
         self.outcomes = {c: self.boards[_key(c)].compute() for c in self.columns}  # type: ignore[operator]
-        for column, outcome in self.outcomes.items():
-            named = {f"{column}/{key}": value for key, value in outcome.summary().items()}
-            self.log_dict(named, rank_zero_only=True)
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero:  # already global: `self.log` would gather it again
+            named = {
+                f"{column}/{key}": value
+                for column, outcome in self.outcomes.items()
+                for key, value in outcome.summary().items()
+            }
+            for logger in self.loggers:
+                logger.log_metrics(named, step=0)
             seconds = self.records.seconds()
             for row_runs in self._row_runs():
                 for row in self.rows:

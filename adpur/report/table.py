@@ -25,13 +25,12 @@ def read_run(folder: Path) -> Run:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         raise ConfigError(f"{folder} is not a run folder: it holds no manifest.json")
-    identity = json.loads(manifest.read_text())["identity"]
+    content = json.loads(manifest.read_text())
     records = Records(folder)
     records.read()
-    order = {row: k for k, row in enumerate(identity["networks"])}
-    columns = sorted(records.scores, key=lambda c: (order[c.row], not c.clean, c.attack, c.eps))
-    outcomes = {c: _outcome(records, c) for c in columns}
-    return Run(folder, identity, outcomes, records.seconds())
+    declared = [Column(*column) for column in content["columns"]]
+    outcomes = {c: _outcome(records, c) for c in declared if c in records.scores}
+    return Run(folder, content["identity"], outcomes, records.seconds())
 
 
 def show_run(folder: Path) -> None:
@@ -49,10 +48,9 @@ def show_run(folder: Path) -> None:
 
 def table(runs: Sequence[Run]) -> list[str]:
     """Markdown lines: a row per defence, a column per attack, means with 95 % intervals."""
-    attacks = sorted(
-        {(c.attack, c.eps) for run in runs for c in run.outcomes},
-        key=lambda a: (not a[0].startswith("clean"), a),
-    )
+    columns = [c for run in runs for c in run.outcomes]
+    columns.sort(key=lambda c: not c.clean)
+    attacks = list(dict.fromkeys((c.attack, c.eps) for c in columns))
     heads = [a if a.startswith("clean") else f"{a}, eps {eps:g}" for a, eps in attacks]
     body = [["defence", *heads, "calls", "mean t(x)", "seconds"]]
     for run in runs:

@@ -94,7 +94,8 @@ class ImageData(pl.LightningDataModule):
     def _exact(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
         rank, world = self._place
         sampler = ExactSampler(dataset, world, rank, shuffle=False)
-        return DataLoader(dataset, self.batch_size, sampler=sampler)
+        private = torch.Generator()  # a loader would draw its workers' seed from the global one
+        return DataLoader(dataset, self.batch_size, sampler=sampler, generator=private)
 
     @property
     def _place(self) -> tuple[int, int]:

@@ -1,0 +1,173 @@
+"""The test stage end to end: real Lightning runs, real kills, real processes."""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from toy import ATTACK, Toy, blocks, evaluation, in_child, killed_after, rows, run, trainer
+from torch import Tensor
+
+from adpur import PGD, Attack, ConfigError, Knowledge, Linf, Norm, Oracle, Robustness, Row
+from adpur.metrics.scoreboard import Column
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("straight")
+    run(folder)
+    return folder
+
+
+def test_every_image_is_in_every_column(straight: Path) -> None:
+    entries = [json.loads(line) for line in rows(straight)]
+    columns = {(e["row"], e["attack"], e["eps"]) for e in entries}
+    assert len(columns) == 3 + 3 * 2 + 2
+    for column in columns:
+        mine = [e["index"] for e in entries if (e["row"], e["attack"], e["eps"]) == column]
+        assert sorted(mine) == list(range(100, 112))
+
+
+def test_the_null_attack_equals_clean(tmp_path: Path) -> None:
+    outcomes = run(tmp_path).outcomes
+    for row in ("undefended", "diffpure", "ssni"):
+        null, clean = outcomes[Column(row, "pgd", 0.0)], outcomes[Column(row)]
+        assert np.array_equal(null.predictions, clean.predictions)
+        assert np.array_equal(null.t, clean.t, equal_nan=True)
+
+
+def test_an_attack_does_something(straight: Path, tmp_path: Path) -> None:
+    outcomes = run(tmp_path).outcomes
+    clean, attacked = (outcomes[Column("undefended", *a)].correct for a in (("clean",), ("pgd", 0.3)))
+    assert clean.mean() == 1 and attacked.mean() < 0.8
+
+
+@dataclass(frozen=True)
+class Cheat(Attack):
+    """Leaves the ball and the range, and hopes to be believed."""
+
+    eps: float = 0.1
+    norm: Norm = Linf()
+
+    def run(self, oracle: Oracle, x: Tensor) -> Tensor:
+        return 5 * torch.ones_like(x)
+
+
+def test_an_attack_is_not_trusted(tmp_path: Path) -> None:
+    run(tmp_path, callbacks=[Robustness("cheat", Cheat())])
+    sizes = [json.loads(r)["size"] for r in rows(tmp_path) if '"cheat"' in r]
+    assert len(sizes) == 36 and max(sizes) <= 0.1 + 1e-6
+
+
+@pytest.mark.parametrize("change", [{"data": Toy(batch_size=12)}, {"data": Toy(batch_size=1)}])
+def test_the_loaders_batch_changes_no_bit(change: dict, straight: Path, tmp_path: Path) -> None:
+    run(tmp_path, **change)
+    assert rows(tmp_path) == rows(straight)
+
+
+def test_worker_threads_change_no_bit(straight: Path, tmp_path: Path) -> None:
+    run(tmp_path, evaluation(workers=3))
+    assert rows(tmp_path) == rows(straight)
+
+
+def test_a_finished_run_is_not_run_again(straight: Path) -> None:
+    before = rows(straight)
+    outcomes = run(straight, callbacks=blocks()).outcomes
+    assert rows(straight) == before
+    assert outcomes[Column("ssni", "bpda", 0.3)].correct.shape == (12, 3)
+
+
+@pytest.mark.parametrize("moment", [2, 17])
+def test_a_killed_run_continues_to_the_same_bits(moment: int, straight: Path, tmp_path: Path) -> None:
+    def work() -> None:
+        killed_after(moment)()
+        run(tmp_path)
+
+    assert in_child(work) == -signal.SIGKILL
+    assert 0 < len(rows(tmp_path)) < len(rows(straight))
+    run(tmp_path)
+    whole = [line for line in rows(tmp_path) if line.endswith("}")]
+    assert whole == rows(straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trial", range(20))
+def test_a_run_killed_at_any_time_continues(trial: int, straight: Path, tmp_path: Path) -> None:
+    pid = os.fork()
+    if pid == 0:
+        run(tmp_path)
+        os._exit(0)
+    time.sleep(0.1 + 0.05 * trial)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    run(tmp_path)
+    assert [line for line in rows(tmp_path) if line.endswith("}")] == rows(straight)
+
+
+@pytest.mark.parametrize("size", [12, 7])
+def test_two_processes_equal_one(size: int, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    run(one, data=Toy(size))
+    run(two, data=Toy(size), devices=2, strategy="ddp_fork")
+    assert len(list(two.glob("rows-*.jsonl"))) == 2
+    assert rows(two) == rows(one)
+
+
+def test_a_run_killed_on_one_process_continues_on_two(straight: Path, tmp_path: Path) -> None:
+    def work() -> None:
+        killed_after(9)()
+        run(tmp_path)
+
+    in_child(work)
+    run(tmp_path, devices=2, strategy="ddp_fork")
+    assert [line for line in rows(tmp_path) if line.endswith("}")] == rows(straight)
+
+
+def test_another_configuration_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(ConfigError, match=r"draws: 3 -> 4"):
+        run(tmp_path, evaluation(draws=4))
+    with pytest.raises(ConfigError, match=r"attacks\.pgd\.attacks"):
+        run(tmp_path, callbacks=[Robustness("pgd", PGD(eps=0.3, steps=3, eot=2)), blocks()[1]])
+
+
+def test_nothing_global_moves(tmp_path: Path) -> None:
+    module = evaluation()
+    before = torch.random.get_rng_state()
+    run(tmp_path, module)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(p.grad is None for p in module.parameters())
+
+
+def test_replay_evaluates_the_one_known_draw(tmp_path: Path) -> None:
+    module = run(tmp_path, callbacks=[Robustness("replay", ATTACK, knowledge=Knowledge(pool=1))])
+    clean = module.outcomes[Column("diffpure", "clean (replay)")]
+    assert clean.predictions.shape == (12, 1)
+    assert module.outcomes[Column("diffpure", "replay", 0.3)].predictions.shape == (12, 1)
+    assert module.outcomes[Column("diffpure")].predictions.shape == (12, 3)
+
+
+def test_bad_blocks_are_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no row named difpure; there is: undefended, diffpure"):
+        run(tmp_path, callbacks=[Robustness("a", ATTACK, only=["difpure"])])
+    with pytest.raises(ConfigError, match="two Robustness blocks are named 'a'"):
+        run(tmp_path, callbacks=[Robustness("a", ATTACK), Robustness("a", Cheat())])
+    with pytest.raises(ConfigError, match="row 'x' wants network 'big'"):
+        evaluation(defenses={"x": Row(evaluation().rows["ssni"].purifier, "big")})
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
+    class Stop(pl.Callback):
+        def on_test_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):  # type: ignore[no-untyped-def]
+            if batch_idx == 1:
+                raise KeyboardInterrupt
+
+    with pytest.raises(BaseException):  # noqa: B017, PT011
+        trainer(tmp_path, [*blocks(), Stop()]).test(evaluation(), Toy(), verbose=False)
+    assert len({json.loads(r)["index"] for r in rows(tmp_path)}) == 5
