@@ -153,7 +153,12 @@ def differences(before: Any, now: Any, path: str = "") -> Iterable[str]:
             inner = f"{path}.{key}" if path else key
             yield from differences(before.get(key), now.get(key), inner)
     elif before != now:
-        yield f"{path}: {before} -> {now}"
+        yield f"{path}: {_short(before)} -> {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:12]}..."
 
 
 class _reported:

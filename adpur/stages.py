@@ -1,12 +1,14 @@
 """`adpur fit | validate | test`: one config, one run folder, one Lightning stage."""
 
 import difflib
+import inspect
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+import adpur
 from adpur.cli import resolve_config
 from adpur.errors import ConfigError
 from adpur.lit.callbacks.progress import Progress
@@ -39,14 +42,16 @@ FRACTION = re.compile(r"\d+(\.\d+)?/\d+")
 def run(stage: str, argv: Sequence[str]) -> int:
     """Parse, resume if there is something to resume, run the stage, print what came out."""
     _quiet()
+    cli = parse(stage, argv)
     try:
-        cli = parse(stage, argv)
         work(cli, stage)
-    except ArgumentError as error:
-        raise ConfigError(explain(error)) from None
     except SIGTERMException:
         print("adpur: terminated; the same command continues", file=sys.stderr)
         return 143
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if cli.trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
     return 0
 
 
@@ -59,16 +64,18 @@ def parse(stage: str, argv: Sequence[str]) -> "CLI":
         )
     set_loader("adpur", load_yaml, exceptions=get_yaml_errors())
     jsonargparse.set_parsing_settings(import_path_denylist=[])  # turns its built-in denylist on
-    return CLI(stage, words)
+    try:
+        return CLI(stage, words)
+    except ArgumentError as error:
+        raise ConfigError(explain(error)) from None
+    except Exception as error:  # jsonargparse wraps what constructors raise
+        raise _ours(error) or error from None
 
 
 def parse_model(config: str) -> Evaluation:
     """The evaluation of a test config, without its trainer's work."""
     _quiet()
-    try:
-        model = parse("test", ["-c", config, "--trainer.logger=false"]).model
-    except ArgumentError as error:
-        raise ConfigError(explain(error)) from None
+    model = parse("test", ["-c", config, "--trainer.logger=false"]).model
     if not isinstance(model, Evaluation):
         raise ConfigError(f"{config} is not a test config: its model is {type(model).__name__}")
     return model
@@ -90,6 +97,7 @@ class CLI(LightningCLI):
                 "prog": f"adpur {stage}",
                 "usage": f"adpur {stage} -c NAME|FILE ... [--key=value ...]",
                 "exit_on_error": False,
+                "allow_abbrev": False,
                 "parser_mode": "adpur",
             },
             subclass_mode_model=True,
@@ -206,15 +214,47 @@ def get_yaml_errors() -> tuple[type[Exception], ...]:
 
 
 def explain(error: Exception) -> str:
-    """Jsonargparse's words in one line, with the nearest valid names for what it did not know."""
-    text = " ".join(str(error).split())
-    unknown = re.search(r"(?:option|key|Key) [\"'`]([\w.+]+)[\"'`]", text)
-    known = sorted(set(_names(error)))
-    if unknown and known:
-        near = difflib.get_close_matches(unknown[1].split(".")[-1], known, n=3, cutoff=0.5)
-        if near:
-            text += f" -> nearest valid: {', '.join(near)}"
-    return text
+    """jsonargparse's tree of words as one line: where, what is wrong, the nearest valid names."""
+    text = str(error)
+    path = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', text))
+    where = f"{path}: " if path else ""
+    classes = re.findall(r"class_path '([\w.]+)'", text)
+    if found := re.search(r"Option '([\w.+]+)' is not accepted", text):
+        owner = classes[-1] if classes else ""
+        what = f"{owner} has no setting" if owner else "no setting"
+        return f"{where}{what} {found[1]!r}" + _near(found[1], _settings(owner))
+    if found := re.search(r"has no attribute '(\w+)'|dot import path string: (\S+)", text):
+        name = found[1] or found[2]
+        return f"{where}no class or function {name!r}" + _near(name, adpur.__all__)
+    if found := re.search(r"(?:option|[Kk]ey|arguments:) [\"'`-]*([\w.+]+)", text):
+        if not path:
+            return f"no setting {found[1]!r}" + _near(found[1], _settings(""))
+    if found := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", text):
+        return f"{where}expected {found[1]}, got {found[2]}"
+    return " ".join(text.split())
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    by_last = {k.split(".")[-1]: k for k in known}
+    close = difflib.get_close_matches(name.split(".")[-1], by_last, n=3, cutoff=0.5)
+    return "; nearest valid: " + ", ".join(by_last[c] for c in close or sorted(by_last)[:8])
+
+
+def _settings(owner: str) -> list[str]:
+    """What a class takes; for none, the top-level keys of a config and the trainer's."""
+    if not owner:
+        top = ["model", "data", "threads", "run", "fresh", "seed_everything"]
+        return top + [f"trainer.{name}" for name in inspect.signature(pl.Trainer).parameters]
+    module, _, name = owner.rpartition(".")
+    return [*inspect.signature(getattr(import_module(module), name)).parameters]
+
+
+def _ours(error: BaseException | None) -> ConfigError | None:
+    while error is not None:
+        if isinstance(error, ConfigError):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 class _ConfigFile(ActionConfigFile):
@@ -231,19 +271,6 @@ def _with_fractions(value: Any) -> Any:
         top, bottom = value.split("/")
         return float(top) / float(bottom)
     return value
-
-
-def _names(error: Exception) -> Iterator[str]:
-    import inspect
-
-    import adpur
-
-    yield from adpur.__all__
-    for name in adpur.__all__:
-        found = getattr(adpur, name)
-        if callable(found):
-            yield from inspect.signature(found).parameters
-    yield from inspect.signature(pl.Trainer).parameters
 
 
 def _any(things: list[Any], kind: type) -> bool:

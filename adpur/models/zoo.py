@@ -140,16 +140,8 @@ def find_weights(name: str | Path) -> Path:
             "never from a pickle, which can run code. Load it yourself with "
             "torch.load(..., weights_only=True) and write it with adpur.save_classifier."
         )
-    have = sorted(str(p.parent.relative_to(shipped)) for p in shipped.glob("*/*/*.json"))
+    have = sorted({str(p.parent.relative_to(shipped)) for p in shipped.glob("*/*/*.json")})
     raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {', '.join(have)}")
-
-
-def weights_digest(folder: Path) -> str:
-    """sha256 over the safetensors files of a folder, in sorted order."""
-    digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
 
 
 def _load_into(net: nn.Module, file: Path) -> str:
