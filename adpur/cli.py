@@ -3,6 +3,7 @@
 Only the commands that compute import torch; `adpur --help` answers at once.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +30,10 @@ Results go to runs/<config name>; the same command continues an unfinished run.
 """
 
 
+DISK = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EDQUOT}
+"""What a full, read-only or misnamed place answers: the user's to mend, not a traceback's."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 2 for a mistake, 130 or 143 for a signal."""
     args = list(sys.argv[1:] if argv is None else argv)
@@ -40,6 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _command(args[0])(args[1:])
     except (ConfigError, AttackError) as error:
         print(f"adpur: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None or error.errno not in DISK:
+            raise
+        print(f"adpur: error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("adpur: interrupted; the same command continues", file=sys.stderr)

@@ -34,9 +34,10 @@ from adpur.lit.callbacks.progress import Progress
 from adpur.lit.evaluation import Evaluation
 from adpur.lit.loggers import AutoWandbLogger, RowRuns
 from adpur.lit.trainer import Trainer
+from adpur.records import differences
 from adpur.report.table import show_run
 
-FRACTION = re.compile(r"\d+(\.\d+)?/\d+")
+FRACTION = re.compile(r"-?\d+(\.\d+)?/\d+")
 
 
 def run(stage: str, argv: Sequence[str]) -> int:
@@ -89,8 +90,7 @@ class CLI(LightningCLI):
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
-            save_config_callback=SaveConfigCallback,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=KeepConfig,
             trainer_class=Trainer,
             seed_everything_default=0,
             parser_kwargs={
@@ -149,6 +149,41 @@ class CLI(LightningCLI):
         if config["logger"] is None:
             kwargs["logger"] = default_loggers(self.stage, self.folder)
         return super().instantiate_trainer(default_root_dir=str(self.folder), **kwargs)
+
+
+class KeepConfig(SaveConfigCallback):
+    """The resolved config beside the results, once the folder is known to be this run's."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Nothing yet."""
+
+    def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """The evaluation has claimed the folder."""
+        self._write(trainer)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A fit continues only what the same model and data began."""
+        file = Path(trainer.default_root_dir) / self.config_filename
+        if trainer.ckpt_path and file.is_file():
+            before, now = (load_yaml(text) for text in (file.read_text(), self._text()))
+            parts = ("model", "data", "seed_everything")
+            told = list(differences({k: before[k] for k in parts}, {k: now[k] for k in parts}))
+            if told:
+                raise ConfigError(
+                    f"{file.parent} holds another fit: {'; '.join(told[:4])}. "
+                    "Name another folder with --run, or start anew with --fresh"
+                )
+        self._write(trainer)
+
+    @rank_zero_only
+    def _write(self, trainer: pl.Trainer) -> None:
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / self.config_filename).write_text(self._text())
+
+    def _text(self) -> str:
+        text: str = self.parser.dump(self.config, skip_none=False, format="yaml")
+        return text
 
 
 def work(cli: CLI, stage: str) -> None:
@@ -214,7 +249,7 @@ def get_yaml_errors() -> tuple[type[Exception], ...]:
 
 
 def explain(error: Exception) -> str:
-    """jsonargparse's tree of words as one line: where, what is wrong, the nearest valid names."""
+    """Jsonargparse's tree of words as one line: where, what is wrong, the nearest valid names."""
     text = str(error)
     path = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', text))
     where = f"{path}: " if path else ""

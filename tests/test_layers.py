@@ -68,8 +68,17 @@ def test_heavy_packages_stay_where_they_belong() -> None:
 
 def test_nothing_draws_from_the_global_generator() -> None:
     """Purify, attack and evaluate are handed their randomness."""
-    banned = ("torch.randn", "torch.rand(", "randn_like", "rand_like", "np.random.rand", "manual_seed")
+    banned = (
+        "torch.randn",
+        "torch.rand(",
+        "randn_like",
+        "rand_like",
+        "np.random.rand",
+        "manual_seed",
+    )
     for name, file in files():
         if not name.startswith(("lit/training", "lit/data")):
             text = file.read_text()
-            assert not [word for word in banned if f"{word}" in text.replace(">>> defense(torch.rand(", "")], name
+            assert not [
+                word for word in banned if f"{word}" in text.replace(">>> defense(torch.rand(", "")
+            ], name

@@ -65,4 +65,7 @@ def test_describe_is_canonical() -> None:
 
 
 def test_differences_name_what_is_missing() -> None:
-    assert list(differences({"a": {"b": 1}}, {"a": {}, "c": 2})) == ["a.b: 1 -> None", "c: None -> 2"]
+    assert list(differences({"a": {"b": 1}}, {"a": {}, "c": 2})) == [
+        "a.b: 1 -> None",
+        "c: None -> 2",
+    ]

@@ -70,6 +70,8 @@ def test_the_scoreboard_counts_each_image_once() -> None:
     assert summary["images"] == 2 and summary["draws"] == 2 and summary["t_mean"] == 1
 
 
-@pytest.mark.parametrize(("column", "clean"), [(Column("a"), True), (Column("a", "pgd", 0.0), False)])
+@pytest.mark.parametrize(
+    ("column", "clean"), [(Column("a"), True), (Column("a", "pgd", 0.0), False)]
+)
 def test_a_null_attack_is_not_the_clean_column(column: Column, clean: bool) -> None:
     assert column.clean is clean

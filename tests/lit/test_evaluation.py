@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
-from toy import ATTACK, Toy, blocks, evaluation, in_child, killed_after, rows, run, trainer
 from torch import Tensor
+from toy import ATTACK, Toy, blocks, evaluation, in_child, killed_after, rows, run, trainer
 
 from adpur import PGD, Attack, ConfigError, Knowledge, Linf, Norm, Oracle, Robustness, Row
 from adpur.metrics.scoreboard import Column
@@ -44,7 +44,9 @@ def test_the_null_attack_equals_clean(tmp_path: Path) -> None:
 
 def test_an_attack_does_something(straight: Path, tmp_path: Path) -> None:
     outcomes = run(tmp_path).outcomes
-    clean, attacked = (outcomes[Column("undefended", *a)].correct for a in (("clean",), ("pgd", 0.3)))
+    clean, attacked = (
+        outcomes[Column("undefended", *a)].correct for a in (("clean",), ("pgd", 0.3))
+    )
     assert clean.mean() == 1 and attacked.mean() < 0.8
 
 
@@ -84,7 +86,9 @@ def test_a_finished_run_is_not_run_again(straight: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", [2, 17])
-def test_a_killed_run_continues_to_the_same_bits(moment: int, straight: Path, tmp_path: Path) -> None:
+def test_a_killed_run_continues_to_the_same_bits(
+    moment: int, straight: Path, tmp_path: Path
+) -> None:
     def work() -> None:
         killed_after(moment)()
         run(tmp_path)

@@ -1,0 +1,268 @@
+"""The command line as a person meets it: config names, one-line answers, exit codes."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.io import decode_image, write_png
+
+from adpur.cli import main, resolve_config, shipped_configs
+from adpur.errors import ConfigError
+
+FAST = ["--trainer.enable_progress_bar=false", "--trainer.logger=false", "--data.limit=4"]
+
+
+@pytest.fixture(autouse=True)
+def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    return tmp_path
+
+
+def answer(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str]:
+    code = main(argv)
+    said = capsys.readouterr()
+    return code, (said.err or said.out).strip()
+
+
+def test_help_and_configs_answer_without_torch() -> None:
+    script = (
+        "import sys; from adpur.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    )
+    for argv in (["--help"], ["configs"]):
+        best = min(_seconds(script, argv) for _ in range(3))
+        assert best < 0.5
+
+
+def _seconds(script: str, argv: list[str]) -> float:
+    start = time.perf_counter()
+    out = subprocess.run([sys.executable, "-c", script, *argv], capture_output=True, text=True)
+    spent = time.perf_counter() - start
+    assert out.returncode == 0 and out.stdout.endswith("False\n")
+    return spent
+
+
+def test_every_config_is_listed_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["configs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(
+        f.stem for f in shipped_configs().glob("*.yaml")
+    )
+    assert all(len(line.split()) > 5 for line in lines)
+
+
+def test_names_resolve_here_then_in_the_path_then_shipped(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = resolve_config("ssni_digits")
+    assert Path(shipped).parent.resolve() == shipped_configs().resolve()
+    other = away / "other"
+    other.mkdir()
+    (other / "ssni_digits.yaml").write_text("")
+    monkeypatch.setenv("ADPUR_CONFIG_PATH", str(other))
+    assert resolve_config("ssni_digits") == str(other / "ssni_digits.yaml")
+    (away / "ssni_digits.yaml").write_text("")
+    assert resolve_config("ssni_digits.yaml") == str(away / "ssni_digits.yaml")
+    with pytest.raises(ConfigError, match="nearest: diffusion_digits"):
+        resolve_config("difusion_digits")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["tset"], "no command 'tset'; nearest: test"),
+        (["test"], "adpur test needs a config"),
+        (["test", "-c", "nope"], "no config 'nope'; nearest:"),
+        (
+            ["test", "--trainer.max_epoch=3"],
+            "'trainer.max_epoch'; nearest valid: trainer.max_epochs",
+        ),
+        (
+            ["test", "--model.draw=3"],
+            "adpur.Evaluation has no setting 'draw'; nearest valid: draws",
+        ),
+        (["test", "--model.draws=abc"], "model.draws: expected int, got abc"),
+        (["test", "--model.draws=0"], "draws must be a positive integer, got 0"),
+        (
+            ["test", "--model.defenses.diffpure.purifier=adpur.ddmp"],
+            "no class or function 'ddmp'; nearest valid: ddpm",
+        ),
+        (
+            ["test", "--model.defenses.diffpure.purifier.init_args.stide=9"],
+            "adpur.ddpm has no setting 'stide'; nearest valid: stride",
+        ),
+        (
+            ["test", "--model.defenses.diffpure.purifier.init_args.t=110"],
+            "t* = 110 is not reachable by Strided(stride=20); the nearest valid t* is 120",
+        ),
+        (
+            ["test", "--model.defenses.diffpure.purifier.init_args.t=1100"],
+            "t* = 1100 lies outside the schedule's 0..1000",
+        ),
+        (
+            ["test", "--model.defenses.ssni-n.purifier.init_args.tau=0"],
+            "tau must be positive, got 0.0",
+        ),
+        (
+            ["test", "--model.networks.default.init_args.denoiser=lost"],
+            "weights 'lost' not found as a folder; shipped: digits/classifier, digits/diffusion",
+        ),
+        (["test", "--data.limit=5000"], "limit=5000 is more than the 360 images of test"),
+        (["report", "nowhere"], "nowhere is not a run folder"),
+        (["predict", "nowhere", "out"], "nowhere is not a folder of images"),
+        (["calibrate", "digits/diffusion", "--data", "Digts"], "no data set 'Digts'"),
+    ],
+    ids=lambda v: " ".join(v) if isinstance(v, list) else "",
+)
+def test_bad_input_is_answered_in_one_line(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if argv[0] == "test" and len(argv) == 2 and argv[1] != "-c":
+        argv = ["test", "-c", "ssni_digits", "--trainer.logger=false", argv[1]]
+    code, told = answer(capsys, *argv)
+    assert code == 2
+    assert said in told
+    assert told.startswith("adpur: error: ") and "\n" not in told
+
+
+def test_an_attack_with_a_negative_radius(capsys: pytest.CaptureFixture[str], away: Path) -> None:
+    text = Path(resolve_config("ssni_digits")).read_text()
+    (away / "bad.yaml").write_text(text.replace("eps: 0.2", "eps: -8/255"))
+    code, told = answer(capsys, "test", "-c", "bad")
+    assert code == 2 and "PGD eps must be >= 0 (0 is the null attack), got -" in told
+
+
+def test_a_fraction_is_a_number(away: Path) -> None:
+    from adpur.stages import parse
+
+    text = Path(resolve_config("ssni_digits")).read_text()
+    (away / "frac.yaml").write_text(text.replace("eps: 0.2", "eps: 8/255"))
+    cli = parse("test", ["-c", "frac", "--trainer.logger=false"])
+    blocks = [c for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
+    assert [a.eps for b in blocks for a in b.attacks] == [8 / 255] * 2
+
+
+@pytest.mark.parametrize("file", sorted(shipped_configs().glob("*.yaml")), ids=lambda f: f.stem)
+def test_every_shipped_config_instantiates(file: Path) -> None:
+    from adpur.stages import parse
+
+    head = file.read_text().splitlines()[0]
+    stage = head.removeprefix("# ").split(":")[0]
+    with torch.device("meta") if stage == "fit" else torch.device("cpu"):
+        cli = parse(stage, ["-c", file.stem, "--trainer.logger=false"])
+    assert cli.folder == Path("runs") / file.stem
+
+
+def tiny(away: Path) -> None:
+    """The shipped config with the attacks cut to two steps."""
+    text = Path(resolve_config("ssni_digits")).read_text()
+    text = text.replace("steps: 20, eot: 5", "steps: 2, eot: 1").replace("draws: 10", "draws: 2")
+    (away / "tiny.yaml").write_text(text)
+
+
+def test_a_run_prints_its_table_and_again_and_beside_another(
+    away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny(away)
+    assert main(["test", "-c", "tiny", *FAST, "--model.rows=4"]) == 0
+    said = capsys.readouterr().out
+    assert "| ssni-n " in said and "pgd, eps 0.2" in said and "runs/tiny/rows-*.jsonl" in said
+    assert sorted(p.name for p in (away / "runs/tiny/figures").iterdir()) == [
+        "gallery-diffpure-bpda-0.2.png",
+        "gallery-diffpure-pgd-0.2.png",
+        "gallery-ssni-n-bpda-0.2.png",
+        "gallery-ssni-n-pgd-0.2.png",
+        "gallery-undefended-pgd-0.2.png",
+        "score_norm-ssni-n.png",
+        "t-ssni-n.png",
+    ]
+    rows = (away / "runs/tiny/rows-0.jsonl").read_text()
+    assert main(["test", "-c", "tiny", *FAST, "--model.rows=4"]) == 0
+    assert (away / "runs/tiny/rows-0.jsonl").read_text() == rows
+    assert "| ssni-n " in capsys.readouterr().out
+
+    code, told = answer(capsys, "test", "-c", "tiny", *FAST, "--model.rows=4", "--model.seed=1")
+    assert code == 2 and "seed: 0 -> 1" in told and "--fresh" in told
+    assert (away / "runs/tiny/rows-0.jsonl").read_text() == rows
+    assert main(["test", "-c", "tiny", *FAST, "--model.rows=4", "--model.seed=1", "--fresh"]) == 0
+    assert (away / "runs/tiny.1/rows-0.jsonl").read_text() == rows
+
+    capsys.readouterr()
+    assert main(["report", "runs/tiny", "runs/tiny.1", "--csv", "all.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "| tiny: ssni-n " in said and "| tiny.1: ssni-n " in said
+    assert len((away / "all.csv").read_text().splitlines()) == 1 + 2 * 8
+
+
+def test_predict_purifies_a_folder(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from adpur import Defense, Digits, Noise, ddpm, pretrained
+
+    source = away / "in"
+    source.mkdir()
+    x, _, _ = Digits().stacked("test")
+    pixels = (x[:3] * 255).round().byte()
+    for k in range(3):
+        write_png(pixels[k], str(source / f"{k}.png"))
+    assert main(["predict", "-c", "ssni_digits", "in", "out", "--row", "diffpure"]) == 0
+    defense = Defense(ddpm(100, 20), pretrained("digits/classifier", "digits/diffusion"))
+    with torch.no_grad():
+        out = defense(pixels / 255, Noise(torch.arange(3)))
+    lines = (away / "out" / "predictions.csv").read_text().splitlines()
+    found = [line.split(",") for line in lines]
+    assert found[0] == ["file", "class", "level"]
+    assert found[1:] == [[f"{k}.png", str(int(out.logits[k].argmax())), "100"] for k in range(3)]
+    for k in range(3):
+        want = (out.image[k].clamp(0, 1) * 255).round().byte()
+        assert torch.equal(decode_image(str(away / "out" / f"{k}.png")), want)
+    capsys.readouterr()
+
+    write_png(torch.zeros(1, 9, 9, dtype=torch.uint8), str(source / "big.png"))
+    code, told = answer(capsys, "predict", "in", "out")
+    assert code == 2 and "big.png: expected an image of (1, 8, 8) (C, H, W), got (1, 9, 9)" in told
+    (source / "big.png").write_bytes(b"no image")
+    code, told = answer(capsys, "predict", "in", "out")
+    assert code == 2 and "big.png cannot be read as an image" in told
+
+
+def test_ctrl_c_exits_130_and_the_same_command_continues(
+    away: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adpur.lit.callbacks.robustness import Robustness
+
+    tiny(away)
+    argv = ["test", "-c", "tiny", *FAST, "--model.rows=4", "--data.batch_size=2"]
+    plain = Robustness.on_test_batch_end
+
+    def stop(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0):
+        if batch_idx == 1:
+            raise KeyboardInterrupt
+        plain(self, trainer, module, outputs, batch, batch_idx)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Robustness, "on_test_batch_end", stop)
+        code, told = answer(capsys, *argv)
+    assert code == 130 and "the same command continues" in told
+    kept = (away / "runs/tiny/rows-0.jsonl").read_text()
+    assert kept
+    assert main(argv) == 0
+    assert (away / "runs/tiny/rows-0.jsonl").read_text().startswith(kept)
+
+
+def test_a_read_only_folder_stops_with_the_path(
+    away: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny(away)
+    Path("runs").write_text("a file where a folder should be")
+    code, told = answer(capsys, "test", "-c", "tiny", *FAST, "--run", "runs/tiny")
+    assert code == 2 and "manifest.json (Not a directory)" in told
+
+
+def test_python_m_adpur() -> None:
+    out = subprocess.run(
+        [sys.executable, "-m", "adpur"], capture_output=True, text=True, env=os.environ
+    )
+    assert out.returncode == 2 and "usage: adpur COMMAND" in out.stdout
