@@ -41,7 +41,7 @@ class DiscreteVP(NoiseSchedule):
     >>> schedule = DiscreteVP()
     >>> t = torch.tensor([0, 100])
     >>> [round(v, 4) for v in (schedule.sigma(t) / schedule.alpha(t)).tolist()]
-    [0.0, 0.3394]
+    [0.0, 0.3388]
     """
 
     betas: Sequence[float] = field(

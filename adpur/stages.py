@@ -261,9 +261,9 @@ def explain(error: Exception) -> str:
     if found := re.search(r"has no attribute '(\w+)'|dot import path string: (\S+)", text):
         name = found[1] or found[2]
         return f"{where}no class or function {name!r}" + _near(name, adpur.__all__)
-    if found := re.search(r"(?:option|[Kk]ey|arguments:) [\"'`-]*([\w.+]+)", text):
-        if not path:
-            return f"no setting {found[1]!r}" + _near(found[1], _settings(""))
+    found = re.search(r"(?:option|[Kk]ey|arguments:) [\"'`-]*([\w.+]+)", text)
+    if found and not path:
+        return f"no setting {found[1]!r}" + _near(found[1], _settings(""))
     if found := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", text):
         return f"{where}expected {found[1]}, got {found[2]}"
     return " ".join(text.split())

@@ -42,6 +42,8 @@ def mean_accuracy(correct: Floats, level: float = 0.95) -> Estimate:
     shares = correct.mean(axis=1)
     if np.isin(shares, (0.0, 1.0)).all():
         return wilson(int(shares.sum()), len(shares), level)
+    if len(shares) == 1:
+        return Estimate(float(shares[0]), 0.0, 1.0)  # one image tells nothing of the others
     low, high = _bootstrap(shares, level)
     return Estimate(float(shares.mean()), low, high)
 

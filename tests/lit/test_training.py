@@ -1,5 +1,7 @@
 """Fit stages: exact mid-epoch resume, averaged weights, export, and what it feeds."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from test_zoo import UNET
-from toy import trainer
+from toy import in_child, trainer
 
 from adpur import (
     ClassifierTraining,
@@ -28,34 +30,49 @@ def diffusion(folder: Path, **kwargs: Any) -> DiffusionTraining:
     return DiffusionTraining(str(folder / "weights"), unet, lr=1e-3, warmup=2, **kwargs)
 
 
-def fit(folder: Path, module: pl.LightningModule, steps: int, **kwargs: Any) -> pl.Trainer:
-    data = Digits(batch_size=256)
-    kept = ModelCheckpoint(folder, save_last=True, every_n_train_steps=3)
-    callbacks = [EMAWeightAveraging(decay=0.9), kept]
-    made = trainer(folder, callbacks, max_epochs=2, max_steps=steps, enable_checkpointing=True,
+class Kill(pl.Callback):
+    """`kill -9` before a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):  # type: ignore[no-untyped-def]
+        if trainer.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fit(folder: Path, module: pl.LightningModule, *extra: pl.Callback) -> pl.Trainer:
+    """Two epochs of four batches, going on from the last checkpoint if there is one."""
+    kept = ModelCheckpoint(folder, save_last=True, every_n_train_steps=1)
+    callbacks = [EMAWeightAveraging(decay=0.9), kept, *extra]
+    made = trainer(folder, callbacks, max_epochs=2, enable_checkpointing=True,
                    limit_val_batches=1, num_sanity_val_steps=0, log_every_n_steps=1)  # fmt: skip
-    made.fit(module, data, weights_only=True, **kwargs)
+    last = folder / "last.ckpt"
+    resume = str(last) if last.is_file() else None
+    made.fit(module, Digits(batch_size=256), ckpt_path=resume, weights_only=True)
     return made
 
 
-def test_a_resumed_fit_equals_an_uninterrupted_one_mid_epoch(tmp_path: Path) -> None:
-    """Four batches an epoch; stopped after three and after seven steps, dropout on."""
-    straight = diffusion(tmp_path / "a")
-    fit(tmp_path / "a", straight, steps=8)
-    fit(tmp_path / "b", diffusion(tmp_path / "b"), steps=3)
-    last = str(tmp_path / "b" / "last.ckpt")
-    fit(tmp_path / "b", diffusion(tmp_path / "b"), steps=7, ckpt_path=last)
-    resumed = diffusion(tmp_path / "b")
-    fit(tmp_path / "b", resumed, steps=8, ckpt_path=str(tmp_path / "b" / "last.ckpt"))
-    for (name, a), b in zip(
+def test_a_killed_fit_resumes_mid_epoch_to_the_same_bits(tmp_path: Path) -> None:
+    """Killed before its fourth and its eighth step; with dropout, EMA and a schedule."""
+    a, b = tmp_path / "a", tmp_path / "b"
+    straight, resumed = diffusion(a), diffusion(b)
+    fit(a, straight)
+    for step in (3, 7):
+        assert in_child(lambda step=step: fit(b, diffusion(b), Kill(step))) == -signal.SIGKILL
+        assert not (b / "weights").exists()
+    fit(b, resumed)
+    for (name, one), two in zip(
         straight.state_dict().items(), resumed.state_dict().values(), strict=True
     ):
-        assert torch.equal(a, b), name
+        assert torch.equal(one, two), name
+    weights = "weights/unet/diffusion_pytorch_model.safetensors"
+    assert (a / weights).read_bytes() == (b / weights).read_bytes()
 
 
 def test_export_is_the_averaged_network_with_its_score_norms(tmp_path: Path) -> None:
     module = diffusion(tmp_path, score_norms=[ScoreNorm(20, 2)])
-    made = fit(tmp_path, module, steps=4)
+    made = fit(tmp_path, module)
     found = load_denoiser(tmp_path / "weights")
     state = torch.load(tmp_path / "last.ckpt", weights_only=True)
     averaged, live = state["state_dict"], state["current_model_state"]
@@ -96,22 +113,15 @@ def test_the_loader_is_a_function_of_seed_epoch_and_place() -> None:
     assert set(parts[0]) | set(parts[1]) == set(whole[0]) and not set(parts[0]) & set(parts[1])
 
 
-@pytest.mark.parametrize("batches", [1, 3, 4])
-def test_the_loader_goes_on_where_it_stopped(batches: int) -> None:
+@pytest.mark.parametrize("batches", [1, 3, 4, 5])
+def test_the_loader_starts_anywhere(batches: int) -> None:
     data = Digits().split("validation")
     loader = ResumableLoader(data, 64, seed=3)
-    one = ResumableLoader(data, 64, seed=3)
-    straight = [b[2].tolist() for _ in range(2) for b in one]
-    taken = []
-    for batch in loader:
-        taken.append(batch[2].tolist())
-        if len(taken) == batches:
-            break
-    other = ResumableLoader(data, 64, seed=3)
-    other.load_state_dict(loader.state_dict())
-    while len(taken) < 8:
-        taken += [b[2].tolist() for b in other]
-    assert taken == straight
+    straight = [b[2].tolist() for _ in range(3) for b in loader]
+    later = ResumableLoader(data, 64, seed=3, given=batches)
+    assert [b[2].tolist() for _ in range(2) for b in later] == straight[
+        batches : 8 + 4 * (batches > 3)
+    ]
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ class ImageData(pl.LightningDataModule):
         self.subset_seed = subset_seed
         self.evaluate: Split = evaluate
         self.seed = 0
+        self._position = (0, 0)
 
     @abstractmethod
     def split(self, name: Split) -> Dataset[Batch]:
@@ -74,9 +75,20 @@ class ImageData(pl.LightningDataModule):
         return torch.stack(x), torch.stack(y), torch.stack(index)
 
     def train_dataloader(self) -> "ResumableLoader":
-        """A shuffled loader that can be stopped and resumed anywhere in an epoch."""
+        """A shuffled loader that starts where the restored checkpoint stood, even mid-epoch."""
         rank, world = self._place
-        return ResumableLoader(self.split("train"), self.batch_size, self.seed, rank, world)
+        data = self.split("train")
+        return ResumableLoader(data, self.batch_size, self.seed, rank, world, *self._position)
+
+    def state_dict(self) -> dict[str, int]:
+        """Which batch of which epoch is done: the trainer's word, as it fetches one ahead."""
+        loop = self.trainer.fit_loop  # type: ignore[union-attr]
+        return {"epoch": loop.epoch_progress.current.processed,
+                "given": loop.epoch_loop.batch_progress.current.processed}  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Start the next training loader there."""
+        self._position = (state["epoch"], state["given"])
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """All validation images, once."""
@@ -114,42 +126,47 @@ class ExactSampler(DistributedSampler[Any]):
 
 
 class ResumableLoader:
-    """Shuffled whole batches whose place in the epoch is part of every checkpoint.
+    """Shuffled whole batches, starting anywhere in any epoch.
 
     The order is a function of (seed, epoch) alone; each process takes every `world`-th image. A
     DataLoader would start the epoch again after a resume.
     """
 
     def __init__(
-        self, dataset: Dataset[Batch], batch_size: int, seed: int, rank: int = 0, world: int = 1
+        self,
+        dataset: Dataset[Batch],
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        epoch: int = 0,
+        given: int = 0,
     ) -> None:
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.rank, self.world = rank, world
-        self.epoch = self.given = 0
         if not len(self):
             raise ConfigError(
                 f"batch_size={batch_size} on {world} processes exceeds the training images"
             )
+        self.epoch, self.given = divmod(epoch * len(self) + given, len(self))
 
     def __len__(self) -> int:
         return len(self.dataset) // (self.world * self.batch_size)  # type: ignore[arg-type]
 
     def __iter__(self) -> Iterator[Batch]:
-        if self.given == len(self):  # here, not at the end: Lightning never exhausts a loader
-            self.epoch, self.given = self.epoch + 1, 0
-        gen = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        epoch, start = self.epoch, self.given
+        self.epoch, self.given = epoch + 1, 0
+        gen = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(len(self.dataset), generator=gen).tolist()  # type: ignore[arg-type]
         mine = order[self.rank :: self.world]
-        while self.given < len(self):
-            start = self.given * self.batch_size
-            self.given += 1  # before the yield: a batch handed out counts as used
-            rows = [self.dataset[i] for i in mine[start : start + self.batch_size]]
-            yield tuple(torch.stack(column) for column in zip(*rows, strict=True))  # type: ignore[misc]
+        for batch in range(start, len(self)):
+            part = mine[batch * self.batch_size : (batch + 1) * self.batch_size]
+            x, y, index = zip(*(self.dataset[i] for i in part), strict=True)
+            yield torch.stack(x), torch.stack(y), torch.stack(index)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the loader stands."""
-        return {"epoch": self.epoch, "given": self.given}
+    def state_dict(self) -> dict[str, int]:
+        """Empty: Lightning asks after fetching one batch ahead, so `ImageData` keeps the place."""
+        return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.epoch, self.given = state["epoch"], state["given"]
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Nothing; without this pair Lightning would warn that the loader cannot resume."""
