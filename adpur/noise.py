@@ -115,10 +115,9 @@ class Noise:
         Box-Muller in fp64 whatever the dtype: runs in fp32 and fp64 see the same noise, and no
         last-bit difference of a vectorised logarithm survives the cast to fp32.
         """
-        u = self._uniform(like, stream).view(len(like), -1, 2, 2)
-        radius, angle = (-2 * u[:, :, 0].log()).sqrt(), 2 * math.pi * u[:, :, 1]
-        z = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=2)
-        return _shaped(z, like)
+        u = self._uniform(like, stream)
+        radius, angle = u[:2].log().mul_(-2).sqrt_(), u[2:] * (2 * math.pi)
+        return _shaped(torch.cat((radius * angle.cos(), radius * angle.sin())), like)
 
     def uniform(self, like: Tensor, stream: Stream) -> Tensor:
         """Uniform noise on (0, 1) of the shape, dtype and device of `like` `(B, ...)`."""
@@ -127,7 +126,7 @@ class Noise:
     def _uniform(self, like: Tensor, stream: Stream) -> Tensor:
         per_row = like[0].numel() if like.dim() > 1 else 1
         counter, key = self._words(stream, -(-per_row // 4), like.device)
-        return (philox(counter, key).double() + 0.5) / 2**32
+        return philox(counter, key).double().add_(0.5).mul_(2.0**-32)
 
     def _words(
         self, stream: Stream, blocks: int, device: torch.device
@@ -159,22 +158,37 @@ class Noise:
 
 
 def philox(counter: list[Tensor], key: list[Tensor]) -> Tensor:
-    """Philox4x32-10 on int64 tensors holding 32-bit words: 4 counters, 2 keys -> `(..., 4)`.
+    """Philox4x32-10 on int64 tensors holding 32-bit words: 4 counters, 2 keys -> `(4, ...)`.
 
     >>> zero = torch.zeros(1, dtype=torch.int64)
-    >>> [f"{int(w):08x}" for w in philox([zero] * 4, [zero] * 2)[0]]
+    >>> [f"{int(w):08x}" for w in philox([zero] * 4, [zero] * 2)[:, 0]]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
-    c0, c1, c2, c3 = counter
-    k0, k1 = key
-    for _ in range(10):
-        p0, p1 = c0 * 0xD2511F53, c2 * 0xCD9E8D57  # wraps modulo 2**64: the bits are right
-        c0, c1 = (p1 >> 32) & MASK ^ c1 ^ k0, p1 & MASK
-        c2, c3 = (p0 >> 32) & MASK ^ c3 ^ k1, p0 & MASK
-        k0, k1 = (k0 + 0x9E3779B9) & MASK, (k1 + 0xBB67AE85) & MASK
-    return torch.stack(torch.broadcast_tensors(c0, c1, c2, c3), dim=-1)  # type: ignore[no-untyped-call]
+    # Both halves of a round share their operations, whose number is what costs: `even` holds
+    # (c0, c2) and (c2, c0) in turn, `odd` the words that are mixed into them.
+    c0, c1, c2, c3 = torch.broadcast_tensors(*counter)  # type: ignore[no-untyped-call]
+    k0, k1 = torch.broadcast_tensors(*key)  # type: ignore[no-untyped-call]
+    even, odd = torch.stack((c0, c2)), torch.stack((c3, c1))
+    lanes = (2, *[1] * c0.dim())
+    factor, weyl = even.new_tensor(MULTIPLIERS), even.new_tensor(WEYL).view(lanes)
+    factors = factor.view(lanes), factor.flip(0).view(lanes)
+    turns = torch.arange(10, device=even.device).view(-1, *[1] * (k0.dim() + 1))
+    keys = (torch.stack((k0, k1)) + turns * weyl).bitwise_and_(MASK)
+    keys = torch.where(turns % 2 == 0, keys.flip(1), keys)
+    for turn in range(10):
+        product = even * factors[turn % 2]  # wraps modulo 2**64: the bits are right
+        high = product.bitwise_right_shift(32).bitwise_and_(MASK)
+        even = high.bitwise_xor_(odd).bitwise_xor_(keys[turn])
+        odd = product.bitwise_and_(MASK).flip(0)
+    return torch.stack((even[0], odd[1], even[1], odd[0]))
 
 
-def _shaped(values: Tensor, like: Tensor) -> Tensor:
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
+
+
+def _shaped(words: Tensor, like: Tensor) -> Tensor:
+    """`(4, B, blocks)` values as `like`: word by word, block by block, row by row."""
     per_row = like[0].numel() if like.dim() > 1 else 1
-    return values.flatten(1)[:, :per_row].reshape(like.shape).to(like.dtype)
+    values = words.permute(1, 2, 0).flatten(1)
+    return values[:, :per_row].reshape(like.shape).to(like.dtype)

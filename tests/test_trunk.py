@@ -39,7 +39,7 @@ def draw(noise: Noise, stream: Stream = Stream.REVERSE) -> torch.Tensor:
 )
 def test_philox_known_answers(counter: list[int], key: list[int], words: str) -> None:
     out = philox([torch.tensor([c]) for c in counter], [torch.tensor([k]) for k in key])
-    assert " ".join(f"{int(w):08x}" for w in out[0]) == words
+    assert " ".join(f"{int(w):08x}" for w in out[:, 0]) == words
 
 
 KEYS = [
@@ -74,6 +74,13 @@ def test_rows_do_not_see_each_other() -> None:
     assert torch.equal(draw(noise)[order], draw(noise[order]))
     one_by_one = [draw(Noise(torch.tensor([i]), 4, draw=k)) for k, i in enumerate([7, 3, 9, 3, 1])]
     assert torch.equal(draw(noise), torch.cat(one_by_one))
+
+
+def test_votes_and_steps_may_differ_per_row() -> None:
+    votes, steps = torch.tensor([0, 3, 1, 0, 2]), torch.tensor([4, 0, 0, 1, 2])
+    together = draw(Noise(torch.arange(5), vote=votes, step=steps))
+    alone = [Noise(torch.tensor([i]), vote=int(votes[i]), step=int(steps[i])) for i in range(5)]
+    assert torch.equal(together, torch.cat([draw(noise) for noise in alone]))
 
 
 def test_repeat_is_copy_major() -> None:

@@ -82,7 +82,7 @@ class ImageData(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """Which batch of which epoch is done: the trainer's word, as it fetches one ahead."""
-        loop = self.trainer.fit_loop  # type: ignore[union-attr]
+        loop: Any = self.trainer.fit_loop  # type: ignore[union-attr]
         return {"epoch": loop.epoch_progress.current.processed,
                 "given": loop.epoch_loop.batch_progress.current.processed}  # fmt: skip
 
