@@ -171,6 +171,7 @@ def test_a_run_prints_its_table_and_again_and_beside_another(
     assert main(["test", "-c", "tiny", *FAST, "--model.rows=4"]) == 0
     said = capsys.readouterr().out
     assert "| ssni-n " in said and "pgd, eps 0.2" in said and "runs/tiny/rows-*.jsonl" in said
+    assert "ssni-n / pgd / 0.2: score norms tell attacked from clean with AUC 1.0" in said
     assert sorted(p.name for p in (away / "runs/tiny/figures").iterdir()) == [
         "gallery-diffpure-bpda-0.2.png",
         "gallery-diffpure-pgd-0.2.png",
@@ -196,6 +197,9 @@ def test_a_run_prints_its_table_and_again_and_beside_another(
     said = capsys.readouterr().out
     assert "| tiny: ssni-n " in said and "| tiny.1: ssni-n " in said
     assert len((away / "all.csv").read_text().splitlines()) == 1 + 2 * 8
+    assert main(["report", "runs/tiny", "--against", "diffpure"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("| ssni-n - diffpure ") == 3 and said.count("| undefended - diffpure ") == 2
 
 
 def test_predict_purifies_a_folder(away: Path, capsys: pytest.CaptureFixture[str]) -> None:

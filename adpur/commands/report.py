@@ -4,15 +4,20 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from adpur.report.table import footnote, read_run, show_run, table, write_csv
+from adpur.report.table import footnote, paired, read_run, show_run, table, write_csv
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print one table for all runs; with `--csv FILE`, every estimand of every column."""
+    """Print one table for all runs; `--csv` and `--against` tell more."""
     parser = ArgumentParser("adpur report", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
     parser.add_argument("--csv", type=Path, help="write every estimand here")
+    parser.add_argument("--against", metavar="ROW", help="paired differences from this row")
     args = parser.parse_args(argv)
+    if args.against is not None:
+        for folder in args.runs:
+            print("\n".join(paired(read_run(folder), args.against)))
+        return 0
     if len(args.runs) == 1 and args.csv is None:
         show_run(args.runs[0])
         return 0

@@ -6,8 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from sklearn.metrics import roc_auc_score
+
 from adpur.errors import ConfigError
 from adpur.metrics.scoreboard import Column, Outcome, Scoreboard
+from adpur.metrics.statistics import paired_difference
 from adpur.records import Records
 
 
@@ -36,10 +40,9 @@ def read_run(folder: Path) -> Run:
 def show_run(folder: Path) -> None:
     """Print a run's table and where everything is, and write the table beside the records."""
     run = read_run(folder)
-    lines = table([run])
-    print("\n" + "\n".join(lines))
-    print("\n" + footnote(run))
-    (folder / "table.md").write_text("\n".join(lines) + "\n\n" + footnote(run) + "\n")
+    text = "\n".join([*table([run]), "", footnote(run), *separations(run)])
+    print("\n" + text)
+    (folder / "table.md").write_text(text + "\n")
     write_csv([run], folder / "table.csv")
     print(f"\nrecords: {folder}/rows-*.jsonl   table: {folder}/table.md, {folder}/table.csv")
     for figure in sorted((folder / "figures").glob("*.png")):
@@ -70,6 +73,35 @@ def footnote(run: Run) -> str:
         f"images of {data['class']}, [95 % interval over images]. calls: measured network calls a "
         "purification. Every image is attacked; attacks are re-scored under noise they never saw."
     )
+
+
+def separations(run: Run) -> list[str]:
+    """For each row with score norms, how well they tell attacked images from clean ones (AUC)."""
+    lines = []
+    for column, outcome in run.outcomes.items():
+        clean = run.outcomes[Column(column.row)].score_norm.ravel()
+        attacked = outcome.score_norm.ravel()
+        if not column.clean and np.isfinite(attacked).all():
+            truth = np.repeat([0, 1], [len(clean), len(attacked)])
+            auc = roc_auc_score(truth, np.concatenate([clean, attacked]))
+            lines.append(f"{column}: score norms tell attacked from clean with AUC {auc:.4f}")
+    return lines
+
+
+def paired(run: Run, against: str) -> list[str]:
+    """Markdown lines: each row minus `against`, on the same images and evaluation keys."""
+    rows = list(dict.fromkeys(c.row for c in run.outcomes))
+    if against not in rows:
+        raise ConfigError(f"{run.folder} has no row {against!r}; there is: {', '.join(rows)}")
+    body = [["difference", "attack", "points"]]
+    for column, outcome in run.outcomes.items():
+        other = run.outcomes.get(column._replace(row=against))
+        if column.row != against and other is not None:
+            same = np.isin(outcome.images, other.images), np.isin(other.images, outcome.images)
+            found = paired_difference(outcome.correct[same[0]], other.correct[same[1]])
+            attack = column.attack if column.clean else f"{column.attack}, eps {column.eps:g}"
+            body.append([f"{column.row} - {against}", attack, str(found)])
+    return _markdown(body)
 
 
 def write_csv(runs: Iterable[Run], file: Path) -> None:

@@ -1,0 +1,68 @@
+"""What is shipped: the wheel elsewhere, the README's code, the two install files."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out)]
+    subprocess.run([*command, str(ROOT)], check=True, capture_output=True)
+    (file,) = out.glob("*.whl")
+    zipfile.ZipFile(file).extractall(out / "site")
+    return out / "site"
+
+
+def test_the_wheel_works_from_any_folder(wheel: Path, tmp_path: Path) -> None:
+    script = (
+        "import adpur, sys; from adpur.cli import main, resolve_config; "
+        "from adpur.models.zoo import find_weights; "
+        "print(adpur.__file__); print(resolve_config('ssni_digits')); "
+        "print(find_weights('digits/diffusion') / 'unet')"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(wheel)!r}); {script}"],
+        cwd=tmp_path, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for line in out.stdout.splitlines():
+        assert line.startswith(str(wheel)) and Path(line).exists()
+
+
+def test_the_wheel_holds_no_tests(wheel: Path) -> None:
+    assert {p.name for p in wheel.iterdir() if not p.name.endswith(".dist-info")} == {"adpur"}
+    assert (wheel / "adpur" / "py.typed").exists()
+
+
+def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_readmes_commands_exist() -> None:
+    text = (ROOT / "README.md").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"^ *make ([a-z-]+)", text, re.M)) <= targets
+    configs = {f.stem for f in (ROOT / "configs").glob("*.yaml")}
+    assert set(re.findall(r"adpur (?:test|fit) -c (\w+)", text)) <= configs
+
+
+def test_every_dependency_is_pinned_without_addresses() -> None:
+    pins = (ROOT / "constraints.txt").read_text()
+    names = {line.split("==")[0].lower().replace("_", "-") for line in pins.split()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    for requirement in wanted:
+        assert re.split(r"[>=\[]", requirement)[0].lower().replace("_", "-") in names
+    assert "://" not in pins and "@" not in pins
