@@ -20,7 +20,8 @@ class Prediction(NamedTuple):
     """What a defence says of B images.
 
     `logits` `(B, classes)`; the purified `image`; raw and `snapped` levels `(B, S)`; the
-    `score_norm` `(B,)` behind them, NaN if none; `nfe` `(B,)` measured network calls.
+    `score_norm` `(B,)` behind them, NaN if none; `nfe` `(B,)` measured diffusion-network calls, those
+    of the score norm included.
     """
 
     logits: Tensor
@@ -91,10 +92,13 @@ class Defense(nn.Module):
 
         def work(chunk: Tensor, real: int) -> list[Tensor]:
             levels = self.purifier.levels(x[chunk], self.networks, noise[chunk])
-            return [levels.t.T, levels.score_norm]
+            return [levels.t.T, levels.score_norm, levels.nfe]
 
-        t, score_norm = mapped(work, torch.zeros(len(x)), self.rows, self.workers)
-        return Levels(t.T.cpu(), score_norm)
+        t, score_norm, nfe = mapped(work, torch.zeros(len(x)), self.rows, self.workers)
+        t = t.T.cpu()
+        if not torch.isfinite(t).all():  # it would snap to some time and pass for a level
+            raise ConfigError(f"{self.purifier} gave a noise level that is not finite")
+        return Levels(t, score_norm, nfe)
 
     def loss_and_grad(
         self,
@@ -157,4 +161,5 @@ class Defense(nn.Module):
         part, known = x if cut else x[rows], levels.at(chunk)
         out = purifier.purify(part, self.networks, noise[rows], known, tap)
         logits = self.networks.classifier(out.image)
-        return Prediction(logits, out.image, known.t.T, out.levels.T, known.score_norm, out.nfe)
+        nfe = known.nfe + out.nfe.cpu()
+        return Prediction(logits, out.image, known.t.T, out.levels.T, known.score_norm, nfe)

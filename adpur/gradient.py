@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adpur.grid import Grid, Strided
+from adpur.grid import Borrowed, Grid, Strided
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Levels, Purified, Purifier, Tap
@@ -43,13 +43,13 @@ class Checkpointed(GradientMode):
 
 @dataclass(frozen=True)
 class Surrogate(GradientMode):
-    """The exact gradient of a coarser reverse process (Lee & Kim 2023)."""
+    """The exact gradient of a coarser reverse process from the same levels (Lee & Kim 2023)."""
 
     grid: Grid = Strided(5)
 
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier on another grid."""
-        return purifier.replaced(grid=lambda _: self.grid)
+        return purifier.replaced(grid=lambda deployed: Borrowed(deployed, self.grid))
 
 
 @dataclass(frozen=True)

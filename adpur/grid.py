@@ -47,8 +47,8 @@ class Strided(Grid):
             raise ConfigError(f"Strided stride must be a positive integer, got {self.stride}")
 
     def times(self, t: Tensor) -> Tensor:
-        """K = max(t) / stride."""
-        count = int(t.max()) // self.stride if len(t) else 0
+        """K = max(t) / stride; from a t between multiples, the first step is the shorter one."""
+        count = -(-int(t.max()) // self.stride) if len(t) else 0
         left = torch.arange(count, -1, -1, device=t.device).view(-1, 1) * self.stride
         return torch.minimum(left, t)
 
@@ -56,3 +56,22 @@ class Strided(Grid):
         """The nearest multiple of the stride not beyond `end`; halves go up."""
         top = int(end) // self.stride
         return (t.double() / self.stride + 0.5).floor().clamp(0, top).long() * self.stride
+
+
+@dataclass(frozen=True)
+class Borrowed(Grid):
+    """The levels of one grid walked on another: an attack's surrogate of a deployed grid.
+
+    The attacker diffuses to exactly the defence's level, whatever its own steps could reach.
+    """
+
+    levels: Grid
+    walk: Grid
+
+    def times(self, t: Tensor) -> Tensor:
+        """The walking grid's."""
+        return self.walk.times(t)
+
+    def snap(self, t: Tensor, end: float) -> Tensor:
+        """The deployed grid's."""
+        return self.levels.snap(t, end)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.models.denoiser import Denoiser
+from adpur.models.fingerprint import fingerprint
+from adpur.models.networks import Networks
 from adpur.models.zoo import find_weights
 from adpur.noise import Noise, Source, Stream
 from adpur.rows import mapped
@@ -36,7 +38,11 @@ class NoiseLevel(ABC):
         """The t* the user wrote; the grid must reach it, while a computed t(x) is snapped."""
 
     @abstractmethod
-    def level(self, x: Tensor, scorer: Denoiser | None, noise: Noise) -> Level:
+    def check(self, nets: Networks) -> None:
+        """Raise `ConfigError` if this level was made for other networks."""
+
+    @abstractmethod
+    def level(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Level:
         """t(x) of signed images `x` `(B, C, H, W)` in [-1, 1], before snapping."""
 
 
@@ -51,7 +57,10 @@ class Constant(NoiseLevel):
         """t*."""
         return self.t
 
-    def level(self, x: Tensor, scorer: Denoiser | None, noise: Noise) -> Level:
+    def check(self, nets: Networks) -> None:
+        """A constant fits any."""
+
+    def level(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Level:
         """t* for each row."""
         t = torch.full((len(x),), float(self.t), dtype=torch.float64, device=x.device)
         return Level(t, torch.full_like(t, math.nan))
@@ -97,7 +106,14 @@ class Reference:
     count: int
     horizon: int
     levels: int
-    scorer: str | None = None
+    scorer: str
+
+    def __post_init__(self) -> None:
+        if not (self.count > 1 and self.sd > 0 and self.high > self.low):
+            raise ConfigError(
+                f"score norms of {self.count} images, sd {self.sd}, range {self.low} to {self.high} "
+                "say nothing of others; calibrate on more images"
+            )
 
 
 def reference(weights: str, horizon: int = 20, levels: int = 20) -> Reference:
@@ -206,16 +222,17 @@ class Reweighted(NoiseLevel):
         """The t* that f reweights."""
         return self.base
 
-    def level(self, x: Tensor, scorer: Denoiser | None, noise: Noise) -> Level:
-        """t(x) = f(||EPS(x)||, t*)."""
-        if scorer is None:
-            raise ConfigError("Reweighted levels need a diffusion model to score with")
-        made_with = self.reference.scorer
-        if None not in (made_with, scorer.sha256) and made_with != scorer.sha256:
+    def check(self, nets: Networks) -> None:
+        """The reference must come from the network that scores."""
+        now = fingerprint(nets.scorer)
+        if self.reference.scorer != now:
             raise ConfigError(
-                "the reference score norms were measured with other diffusion weights "
-                f"({made_with[:12]}, now {scorer.sha256[:12]}); run adpur calibrate again"  # type: ignore[index]
+                "the reference score norms were measured with another diffusion model "
+                f"({self.reference.scorer[:12]}, now {now[:12]}); run adpur calibrate again"
             )
+
+    def level(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Level:
+        """t(x) = f(||EPS(x)||, t*)."""
         norm = self.score_norm(x, scorer, noise)
         t = self.curve.reweight(norm, self.base, self.reference)
         return Level(t.clamp(0, scorer.schedule.end), norm)
@@ -239,5 +256,5 @@ def calibrate(
         count=len(norms),
         horizon=score_norm.horizon,
         levels=score_norm.levels,
-        scorer=scorer.sha256,
+        scorer=fingerprint(scorer),
     )

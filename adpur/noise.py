@@ -56,7 +56,10 @@ class Stream(IntEnum):
 ALL: frozenset[Stream] = frozenset(Stream) - {Stream.ATTACK, Stream.TIME}
 """The streams a purifier consumes: what an attacker can know."""
 
-LIMITS = {"seed": 32, "restart": 12, "iteration": 20, "vote": 12, "stage": 12, "step": 12}
+LIMITS = {
+    "seed": 32, "index": 32, "restart": 12, "iteration": 20, "draw": 32,
+    "vote": 12, "stage": 12, "step": 12, "member": 32,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +95,11 @@ class Noise:
     def __post_init__(self) -> None:
         for name, bits in LIMITS.items():
             value = getattr(self, name)
-            if isinstance(value, int) and not 0 <= value < 2**bits:
+            if isinstance(value, Tensor):
+                if value.is_cuda or not value.numel():
+                    continue  # a look would stop the device; keys are made on the host
+                value = int(value.max()) if int(value.min()) >= 0 else int(value.min())
+            if not 0 <= value < 2**bits:
                 raise ConfigError(f"noise key {name}={value} does not fit in {bits} bits")
 
     def fold(self, **names: Any) -> "Noise":

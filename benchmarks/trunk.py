@@ -51,6 +51,9 @@ class Mixed(NoiseLevel):
 
     configured = 0.0
 
+    def check(self, nets: object) -> None:
+        """Fits any."""
+
     def level(self, x: Tensor, scorer: object, noise: Noise) -> Level:
         """By dataset row."""
         t = 20.0 * (noise.index * 7 % 6).double()

@@ -24,6 +24,7 @@ from adpur import (
     save_denoiser,
 )
 from adpur.models.adapters import DiffusersNet
+from adpur.models.fingerprint import fingerprint
 from adpur.models.zoo import build_unet, find_weights
 
 UNET = {
@@ -53,7 +54,7 @@ def test_the_shipped_weights_load_and_weigh_little() -> None:
     assert not any(m.training for m in nets.train().modules())
     files = find_weights("digits/classifier").parent.rglob("*.safetensors")
     assert sum(f.stat().st_size for f in files) <= 1.5e6
-    assert reference("digits/diffusion", 20, 5).scorer == nets.denoiser.sha256
+    assert reference("digits/diffusion", 20, 5).scorer == fingerprint(nets.denoiser)
 
 
 def test_a_classifier_comes_back(tmp_path: Path) -> None:
@@ -154,8 +155,23 @@ def test_score_norms_of_other_weights_are_refused(folder: Path) -> None:
 
     purifier = ssni_n("digits/diffusion", levels=5)
     nets = Networks(load_classifier("digits/classifier"), load_denoiser(folder))
-    with pytest.raises(ConfigError, match="measured with other diffusion weights"):
-        Defense(purifier, nets)(torch.rand(2, 1, 8, 8))
+    with pytest.raises(ConfigError, match="measured with another diffusion model"):
+        Defense(purifier, nets)
+
+
+def test_a_fingerprint_sees_what_a_weights_file_does_not() -> None:
+    net = build_unet(UNET)
+    plain = EpsDenoiser(DiffusersNet(net), DiscreteVP(), (1, 8, 8))
+    other = EpsDenoiser(DiffusersNet(net), DiscreteVP((0.1,) * 1000), (1, 8, 8))
+    assert fingerprint(plain) == fingerprint(plain) != fingerprint(other)
+    body = CifarResNet(1)
+    assert fingerprint(Classifier(body, (3, 8, 8), (0.5,))) != fingerprint(
+        Classifier(body, (3, 8, 8))
+    )
+    before = fingerprint(body)
+    with torch.no_grad():
+        body.linear.bias[0] += 1e-3
+    assert fingerprint(body) != before
 
 
 def test_option_a_shortcuts_have_no_parameters() -> None:

@@ -31,8 +31,10 @@ from adpur import (
 )
 from adpur.lit.data.base import Batch, ImageData, Split
 from adpur.lit.trainer import Trainer
+from adpur.models.fingerprint import fingerprint
 
-REFERENCE = Reference(mean=30, sd=8, low=20, high=45, count=9, horizon=20, levels=5)
+MADE_WITH = fingerprint(WavyDenoiser())
+REFERENCE = Reference(30, 8, 20, 45, count=9, horizon=20, levels=5, scorer=MADE_WITH)
 DIFFPURE = Diffusion(Constant(60), Strided(20))
 SSNI = Diffusion(Reweighted(60, Sigmoid(5.0), REFERENCE, ScoreNorm(20, 5)), Strided(20))
 ATTACK = PGD(eps=0.3, steps=2, eot=2)

@@ -19,6 +19,7 @@ from adpur.errors import ConfigError
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import RowRuns
 from adpur.metrics.scoreboard import Column, Outcome, Score, Scoreboard
+from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Purifier
@@ -93,6 +94,11 @@ class Evaluation(pl.LightningModule):
 
     def on_test_start(self) -> None:
         """Claim the run folder or refuse, then read what is there."""
+        if self.trainer.precision != "32-true":
+            raise ConfigError(
+                f"expected precision 32-true, got {self.trainer.precision}: autocast would reach "
+                "the clean column alone"
+            )
         self.records = Records(Path(self.trainer.default_root_dir), self.global_rank)
         if self.trainer.is_global_zero:
             self.records.claim(self.identity(), self.columns)
@@ -107,19 +113,35 @@ class Evaluation(pl.LightningModule):
         for board in self.boards.values():
             board.reset()  # type: ignore[operator]
 
+    @property
+    def data(self) -> ImageData:
+        """The run's data module."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, ImageData):
+            raise ConfigError(f"adpur test needs data: a subclass of ImageData, got {data!r}")
+        return data
+
     def identity(self) -> dict[str, Any]:
         """What makes the numbers what they are; not devices, loader batches or loggers."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
         first = next(iter(self.defenses.values()))
         return {
             "defenses": describe(self.rows),
-            "networks": {name: _weights(d.networks) for name, d in self.defenses.items()},
+            "networks": {name: _parts(d.networks) for name, d in self.defenses.items()},
             "attacks": self.blocks,
-            "data": _data_identity(data),
+            "data": {
+                "class": type(self.data).__name__,
+                "split": self.data.evaluate,
+                "images": len(self.data.subset),
+                "sha256": self.data.digest(),
+            },
             "draws": self.draws,
             "rows": first.rows,
             "seed": self.seed,
-            "dtype": "float32",
+            "arithmetic": {
+                "dtype": "float32",
+                "matmul": torch.get_float32_matmul_precision(),
+                "cudnn_tf32": torch.backends.cudnn.allow_tf32,
+            },
             "versions": {"adpur": adpur.__version__, "torch": torch.__version__},
         }
 
@@ -181,11 +203,9 @@ class Evaluation(pl.LightningModule):
                     row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
 
     def _keep(self, column: Column, index: Tensor, x: Tensor, found: Tensor, image: Tensor) -> None:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, ImageData):
-            chosen = torch.isin(index.cpu(), data.first(self.gallery))
-            kept = {"index": index, "clean": x, "adversarial": found, "purified": image}
-            self.records.keep(column, {k: v.cpu()[chosen] for k, v in kept.items()})
+        chosen = torch.isin(index.cpu(), self.data.first(self.gallery))
+        kept = {"index": index, "clean": x, "adversarial": found, "purified": image}
+        self.records.keep(column, {k: v.cpu()[chosen] for k, v in kept.items()})
 
     def _row_runs(self) -> list[RowRuns]:
         return [logger for logger in self.loggers if isinstance(logger, RowRuns)]
@@ -201,7 +221,7 @@ def idle_cores(trainer: pl.Trainer) -> int:
 def row_summary(
     row: str, outcomes: dict[Column, Outcome], seconds: dict[Column, float]
 ) -> dict[str, float]:
-    """The fixed keys of a row: clean, and robust under the attack that leaves it lowest."""
+    """The fixed keys of a row: clean, and robust under the column that leaves it lowest."""
     mine = {c: o.summary() for c, o in outcomes.items() if c.row == row}
     flat = {f"{c.attack}/{c.eps:g}/acc": s["acc"] for c, s in mine.items() if not c.clean}
     attacked = [s for c, s in mine.items() if not c.clean]
@@ -244,30 +264,5 @@ def _key(column: Column) -> str:
     return digest(column)[:16]  # module names may hold no dots
 
 
-def _weights(networks: Networks) -> dict[str, str]:
-    parts = {
-        "classifier": networks.classifier,
-        "denoiser": networks._denoiser,
-        "scorer": networks._scorer,
-    }
-    return {name: _module_digest(part) for name, part in parts.items() if part is not None}
-
-
-def _module_digest(module: nn.Module) -> str:
-    """The weights file's digest, or that of the weights themselves where there is no file."""
-    known = getattr(module, "sha256", None)
-    if known is not None:
-        return str(known)
-    state = {k: v.detach().cpu().flatten().tolist() for k, v in module.state_dict().items()}
-    return digest(state)
-
-
-def _data_identity(data: Any) -> dict[str, Any]:
-    if not isinstance(data, ImageData):
-        return {"class": type(data).__name__}
-    return {
-        "class": type(data).__name__,
-        "split": data.evaluate,
-        "images": len(data.subset),
-        "subset": digest(data.subset),
-    }
+def _parts(networks: Networks) -> dict[str, str]:
+    return {name: fingerprint(part) for name, part in networks.named_children()}

@@ -33,27 +33,23 @@ def wilson(hits: int, count: int, level: float = 0.95) -> Estimate:
 def mean_accuracy(correct: Floats, level: float = 0.95) -> Estimate:
     """Mean of a `(n, N)` correctness matrix; its interval is clustered by image.
 
-    A percentile bootstrap over images; Wilson on images where no image is partly correct, since
-    there a bootstrap of few exceptions is too narrow and one of none has no width.
+    Each image counts once, by its share of correct draws; the interval is Student's on those n
+    shares and two more, one at 0 and one at 1 (the device of Agresti & Coull 1998 for a mean of
+    shares). A percentile bootstrap covered 79 to 93 % of a nominal 95 where nearly all images are
+    right; this covers at least 93 % from nearly none to nearly all (`tests/test_statistics.py`).
 
     >>> print(mean_accuracy(np.ones((128, 10))))
-    100.0 [97.1, 100.0]
+    100.0 [97.7, 100.0]
     """
     shares = correct.mean(axis=1)
-    if np.isin(shares, (0.0, 1.0)).all():
-        return wilson(int(shares.sum()), len(shares), level)
-    if len(shares) == 1:
-        return Estimate(float(shares[0]), 0.0, 1.0)  # one image tells nothing of the others
-    low, high = _bootstrap(shares, level)
-    return Estimate(float(shares.mean()), low, high)
+    low, high = _student(shares, (0.0, 1.0), level)
+    return Estimate(float(shares.mean()), max(low, 0.0), min(high, 1.0))
 
 
 def paired_difference(first: Floats, second: Floats, level: float = 0.95) -> Estimate:
-    """Mean of first - second, `(n, N)` each on the same images; bootstrapped over images."""
+    """Mean of first - second, `(n, N)` each on the same images; Student's with -1 and 1 added."""
     difference = (first - second).mean(axis=1)
-    if np.ptp(difference) == 0:
-        return Estimate(float(difference.mean()), float("nan"), float("nan"))
-    low, high = _bootstrap(difference, level)
+    low, high = _student(difference, (-1.0, 1.0), level)
     return Estimate(float(difference.mean()), low, high)
 
 
@@ -76,12 +72,7 @@ def majority_of(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> Es
     return wilson(int((own > votes.max(axis=1)).sum()), len(labels))
 
 
-def _bootstrap(values: Floats, level: float) -> tuple[float, float]:
-    result = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=level,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+def _student(values: Floats, extremes: tuple[float, float], level: float) -> tuple[float, float]:
+    padded = np.append(values, extremes)
+    low, high = stats.t.interval(level, len(padded) - 1, loc=padded.mean(), scale=stats.sem(padded))
+    return float(low), float(high)

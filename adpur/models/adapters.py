@@ -1,5 +1,7 @@
 """Networks of other conventions as denoisers."""
 
+import json
+
 import torch
 from torch import Tensor, nn
 
@@ -15,14 +17,8 @@ class EpsDenoiser(Denoiser):
     the first C channels. The conversion to x0_hat runs in fp32 or wider, whatever the autocast.
     """
 
-    def __init__(
-        self,
-        net: nn.Module,
-        schedule: DiscreteVP,
-        shape: tuple[int, int, int],
-        sha256: str | None = None,
-    ) -> None:
-        super().__init__(schedule, shape, sha256)
+    def __init__(self, net: nn.Module, schedule: DiscreteVP, shape: tuple[int, int, int]) -> None:
+        super().__init__(schedule, shape)
         self.net = net
 
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -41,6 +37,11 @@ class DiffusersNet(nn.Module):
     def __init__(self, unet: nn.Module) -> None:
         super().__init__()
         self.unet = unet
+
+    def extra_repr(self) -> str:
+        """The constructor's arguments, which modules alone do not show."""
+        config = dict(self.unet.config)  # type: ignore[arg-type]
+        return json.dumps({k: v for k, v in config.items() if k[0] != "_"}, sort_keys=True)
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """The model's sample, without its output class."""

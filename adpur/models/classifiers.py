@@ -14,7 +14,6 @@ class Classifier(nn.Module):
         net: any module from normalised images to logits (not probabilities).
         shape: (C, H, W) it expects.
         mean, std: one value, or one per channel.
-        sha256: digest of its weights, None if they came from no file.
     """
 
     mean: Tensor
@@ -26,12 +25,10 @@ class Classifier(nn.Module):
         shape: tuple[int, int, int],
         mean: Sequence[float] = (0.0,),
         std: Sequence[float] = (1.0,),
-        sha256: str | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self.shape = shape
-        self.sha256 = sha256
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 

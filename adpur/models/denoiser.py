@@ -22,16 +22,12 @@ class Denoiser(nn.Module, ABC):
     Attributes:
         schedule: what t means.
         shape: (C, H, W) of the images it was trained on.
-        sha256: digest of its weights, None if they came from no file.
     """
 
-    def __init__(
-        self, schedule: NoiseSchedule, shape: tuple[int, int, int], sha256: str | None = None
-    ) -> None:
+    def __init__(self, schedule: NoiseSchedule, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.schedule = schedule
         self.shape = shape
-        self.sha256 = sha256
 
     @abstractmethod
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:

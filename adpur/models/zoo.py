@@ -6,7 +6,6 @@ folder; a classifier folder holds `config.json` (architecture and normalisation)
 """
 
 import difflib
-import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -44,8 +43,8 @@ def load_classifier(folder: str | Path) -> Classifier:
     folder = find_weights(folder)
     config = _read_json(folder / "config.json")
     net = build_classifier(config["architecture"], config["init_args"])
-    digest = _load_into(net, folder / "model.safetensors")
-    return Classifier(net, tuple(config["shape"]), config["mean"], config["std"], digest)
+    _load_into(net, folder / "model.safetensors")
+    return Classifier(net, tuple(config["shape"]), config["mean"], config["std"])
 
 
 def save_classifier(classifier: Classifier, init_args: dict[str, Any], folder: Path) -> None:
@@ -85,11 +84,11 @@ def load_denoiser(folder: str | Path) -> Denoiser:
         got = config.get("_class_name")
         raise ConfigError(f"{unet_folder}: expected a diffusers UNet2DModel, found {got!r}")
     unet = build_unet({k: v for k, v in config.items() if not k.startswith("_")}, unet_folder)
-    digest = _load_into(unet, unet_folder / UNET_FILE)
+    _load_into(unet, unet_folder / UNET_FILE)
     size = config["sample_size"]
     height, width = (size, size) if isinstance(size, int) else size
     shape = (config["in_channels"], height, width)
-    return EpsDenoiser(DiffusersNet(unet), _load_schedule(folder), shape, digest)
+    return EpsDenoiser(DiffusersNet(unet), _load_schedule(folder), shape)
 
 
 def save_denoiser(denoiser: Denoiser, folder: Path) -> None:
@@ -144,8 +143,8 @@ def find_weights(name: str | Path) -> Path:
     raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {', '.join(have)}")
 
 
-def _load_into(net: nn.Module, file: Path) -> str:
-    """Fill `net` strictly and return the file's sha256."""
+def _load_into(net: nn.Module, file: Path) -> None:
+    """Fill `net` strictly."""
     if not file.is_file():
         pickles = [
             p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in file.parent.glob(pattern)
@@ -163,7 +162,6 @@ def _load_into(net: nn.Module, file: Path) -> str:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ConfigError(f"{file} does not fit its config: {'; '.join(problems[:3])}{more}")
     net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _differences(

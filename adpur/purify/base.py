@@ -18,20 +18,26 @@ Tap = Callable[[int, Tensor, Tensor, Tensor], None]
 
 
 class Levels(NamedTuple):
-    """Raw levels `(S, B)` of every stage and the score norms `(B,)` behind them (NaN if none)."""
+    """Raw levels `(S, B)` of every stage, the score norms `(B,)` behind them (NaN if none), and
+    the measured network calls `(B,)` they cost.
+    """
 
     t: Tensor
     score_norm: Tensor
+    nfe: Tensor
 
     def at(self, rows: Tensor) -> "Levels":
         """The levels of some rows."""
-        return Levels(
-            self.t[:, rows.to(self.t.device)], self.score_norm[rows.to(self.score_norm.device)]
-        )
+        score_norm = self.score_norm[rows.to(self.score_norm.device)]
+        return Levels(self.t[:, rows.to(self.t.device)], score_norm, self.nfe[rows])
+
+    def repeat(self, copies: int) -> "Levels":
+        """The levels of `copies` of all rows, copy-major."""
+        return Levels(self.t.repeat(1, copies), *(v.repeat(copies) for v in self[1:]))
 
 
 class Purified(NamedTuple):
-    """A cleaned image in [0, 1] units, the snapped levels `(S, B)`, and measured calls `(B,)`."""
+    """A cleaned image in [0, 1] units, the snapped levels `(S, B)`, and measured calls of the reverse process `(B,)`."""
 
     image: Tensor
     levels: Tensor
@@ -85,7 +91,8 @@ class Identity(Purifier):
 
     def levels(self, x: Tensor, nets: Networks, noise: Noise) -> Levels:
         """No stages."""
-        return Levels(x.new_zeros(0, len(x)), x.new_full((len(x),), torch.nan))
+        norm = x.new_full((len(x),), torch.nan)
+        return Levels(x.new_zeros(0, len(x)), norm, torch.zeros(len(x), dtype=torch.int64))
 
     def steps(self, levels: Levels, nets: Networks) -> Tensor:
         """None."""

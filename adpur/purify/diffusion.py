@@ -40,6 +40,7 @@ class Diffusion(Purifier):
         end, wanted = nets.denoiser.schedule.end, self.level.configured
         if not 0 <= wanted <= end:
             raise ConfigError(f"t* = {wanted:g} lies outside the schedule's 0..{end:g}")
+        self.level.check(nets)
         nearest = self._snap(torch.tensor([wanted], dtype=torch.float64), nets).item()
         if nearest != wanted:
             raise ConfigError(
@@ -49,8 +50,10 @@ class Diffusion(Purifier):
 
     def levels(self, x: Tensor, nets: Networks, noise: Noise) -> Levels:
         """One stage."""
+        before = calls_made()
         level = self.level.level(to_signed(x), nets.scorer, noise)
-        return Levels(level.t[None], level.score_norm)
+        nfe = torch.full((len(x),), calls_made() - before)
+        return Levels(level.t[None], level.score_norm, nfe)
 
     def steps(self, levels: Levels, nets: Networks) -> Tensor:
         """The grid's."""

@@ -65,14 +65,22 @@ def table(runs: Sequence[Run]) -> list[str]:
 
 def footnote(run: Run) -> str:
     """What the numbers of a table are."""
-    data, draws = run.identity["data"], run.identity["draws"]
-    sizes = {len(o.images) for o in run.outcomes.values()}
-    images = "/".join(map(str, sorted(sizes)))
-    return (
-        f"Percent right: mean over {draws} fresh purifications of each of {images} {data['split']} "
-        f"images of {data['class']}, [95 % interval over images]. calls: measured network calls a "
-        "purification. Every image is attacked; attacks are re-scored under noise they never saw."
+    data = run.identity["data"]
+    images = "/".join(map(str, sorted({len(o.images) for o in run.outcomes.values()})))
+    told = (
+        f"Percent right: mean over {run.identity['draws']} fresh purifications of each of {images} "
+        f"{data['split']} images of {data['class']}, [95 % interval over images]. calls: measured "
+        "diffusion-network calls a clean purification, score norms included. Every image is attacked "
+        "and re-scored under noise the attack never saw."
     )
+    for name, block in run.identity["attacks"].items():
+        if (pool := block["knowledge"]["pool"]) is not None:
+            streams = ", ".join(block["knowledge"]["streams"]).lower()
+            told += (
+                f" Except {name}: its attacker knows the noise ({streams}) of the {pool} "
+                "purification(s) it is scored on, and its clean column is scored on the same."
+            )
+    return told
 
 
 def separations(run: Run) -> list[str]:

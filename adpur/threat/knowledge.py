@@ -28,18 +28,24 @@ class Knowledge:
     streams: frozenset[Stream] = field(default=ALL)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "streams", frozenset(self.streams))  # YAML has lists
         if self.pool is not None and self.pool < 1:
             raise ConfigError(f"Knowledge pool must be None or a positive integer, got {self.pool}")
 
     def attack(self, noise: Noise, iteration: int, copies: int) -> Noise:
-        """Keys of the EOT copies of one iteration, copy-major; a pool is walked through."""
+        """Keys of the EOT copies of one iteration, copy-major.
+
+        A pool is walked through, at most once an iteration: more copies would only be repeats.
+        """
+        copies = min(copies, self.pool or copies)
         return self._known(
             noise.fold(source=Source.ATTACK, iteration=iteration).repeat(copies), iteration * copies
         )
 
-    def select(self, noise: Noise, draws: int) -> Noise:
+    def select(self, noise: Noise, draws: int, iteration: int = 0) -> Noise:
         """Keys on which an attack compares its own candidates; never the evaluation's."""
-        return self._known(noise.fold(source=Source.SELECT).repeat(draws))
+        noise = noise.fold(source=Source.SELECT, iteration=iteration)
+        return self._known(noise.repeat(draws), iteration * draws)
 
     def evaluate(self, noise: Noise, draws: int) -> Noise:
         """Keys of the evaluation draws, draw-major; the same for every attack and for clean."""

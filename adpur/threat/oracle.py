@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adpur.defense import Defense
 from adpur.errors import AttackError
-from adpur.noise import Noise
+from adpur.noise import Noise, Source, Stream
 from adpur.purify.base import Levels, Purifier
 from adpur.threat.knowledge import Knowledge
 
@@ -53,7 +53,8 @@ class Oracle:
         defense: the deployed defence.
         view: the purifier the attacker differentiates (`GradientMode.view`).
         y: labels `(B,)`; targets if `sign` is -1.
-        noise: one key per image.
+        noise: one key per image; whatever its source, the oracle makes it the attack's, so that no
+            attack holds a key of the evaluation.
         knowledge: which of the evaluation's noise the attacker has.
         loss: what it raises (or lowers, if targeted).
         watch: read-only observer `watch(iteration, loss (B,))`.
@@ -68,9 +69,16 @@ class Oracle:
     sign: int = 1
     watch: Callable[[int, Tensor], None] | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "noise", self.noise.fold(source=Source.ATTACK))
+
     def per_draw(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
-        """Losses `(E, B)` and gradients `(E, B, C, H, W)` of the EOT copies at `x`."""
+        """Losses `(E, B)` and gradients `(E, B, C, H, W)` of the EOT copies at `x`.
+
+        E is `eot`, or the size of a smaller known pool.
+        """
         keys = self.knowledge.attack(self.noise, iteration, eot)
+        eot = len(keys.index) // len(x)
         levels = self._levels(x, keys, eot)
         value, grad = self.defense.loss_and_grad(
             x.repeat(eot, 1, 1, 1), keys, levels, self._objective(eot), self.view
@@ -87,9 +95,9 @@ class Oracle:
         return _mean(value), _mean(grad)
 
     @torch.no_grad()
-    def value(self, x: Tensor, draws: int) -> Tensor:
-        """Mean loss `(B,)` over selection draws of the deployed purifier."""
-        keys = self.knowledge.select(self.noise, draws)
+    def value(self, x: Tensor, draws: int, iteration: int = 0) -> Tensor:
+        """Mean loss `(B,)` of the deployed purifier over selection draws, new ones an iteration."""
+        keys = self.knowledge.select(self.noise, draws, iteration)
         logits = self.defense(x.repeat(draws, 1, 1, 1), keys).logits
         rows = torch.arange(len(logits), device=x.device)
         return _mean(self._objective(draws)(logits, rows).view(draws, -1))
@@ -108,9 +116,13 @@ class Oracle:
         return replace(self, y=targets, sign=-1)
 
     def _levels(self, x: Tensor, keys: Noise, eot: int) -> Levels:
-        """One level draw per image and iteration, never one per copy (SSNI Algorithm 2, line 3)."""
-        levels = self.defense.levels(x, keys[: len(x)])
-        return Levels(levels.t.repeat(1, eot), levels.score_norm.repeat(eot))
+        """One level draw per image and iteration, never one per copy (SSNI Algorithm 2, line 3).
+
+        Where the level's noise is known, each copy has the level of its own pool member.
+        """
+        if Stream.LEVEL in keys.pooled:
+            return self.defense.levels(x.repeat(eot, 1, 1, 1), keys)
+        return self.defense.levels(x, keys[: len(x)]).repeat(eot)
 
     def _objective(self, copies: int) -> Callable[[Tensor, Tensor], Tensor]:
         y = self.y.repeat(copies)

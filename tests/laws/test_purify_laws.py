@@ -28,9 +28,11 @@ from adpur import (
     Strided,
 )
 from adpur.level import Level, NoiseLevel
+from adpur.models.fingerprint import fingerprint
 from adpur.step import CheckpointedStep
 
-REFERENCE = Reference(mean=30, sd=8, low=20, high=45, count=9, horizon=20, levels=5)
+MADE_WITH = fingerprint(WavyDenoiser())
+REFERENCE = Reference(30, 8, 20, 45, count=9, horizon=20, levels=5, scorer=MADE_WITH)
 NORM = ScoreNorm(20, 5)
 STEPS: list[Step] = [
     Ancestral(),
@@ -57,6 +59,9 @@ class Given(NoiseLevel):
 
     t: tuple[float, ...]
     configured = 0.0
+
+    def check(self, nets: object) -> None:
+        pass
 
     def level(self, x: Tensor, scorer: object, noise: Noise) -> Level:
         t = torch.tensor(self.t, dtype=torch.float64)[noise.index]

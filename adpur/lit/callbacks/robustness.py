@@ -69,6 +69,8 @@ class Robustness(pl.Callback):
         if module.blocks.setdefault(self.name, describe(block)) != describe(block):
             raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
         for row in self._rows(module):
+            defense = module.defenses[row]
+            self.gradient.view(defense.purifier).check(defense.networks)
             if self.knowledge.pool is not None:
                 module.declare(self._clean(row))
             for attack in self.attacks:

@@ -1,5 +1,6 @@
 """Batches `(x, y, index)`: images in [0, 1], labels, dataset rows."""
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -67,6 +68,14 @@ class ImageData(pl.LightningDataModule):
         """Dataset rows of the first `count` evaluated images."""
         data = self.split(self.evaluate)
         return torch.stack([data[i][2] for i in self.subset[:count]])
+
+    def digest(self) -> str:
+        """sha256 of every evaluated image, label and row number: the data, whatever its name."""
+        digest, data = hashlib.sha256(), self.split(self.evaluate)
+        for i in self.subset:
+            for part in data[i]:
+                digest.update(part.contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     def stacked(self, name: Split) -> Batch:
         """A whole split as three tensors."""
