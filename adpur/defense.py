@@ -20,8 +20,8 @@ class Prediction(NamedTuple):
     """What a defence says of B images.
 
     `logits` `(B, classes)`; the purified `image`; raw and `snapped` levels `(B, S)`; the
-    `score_norm` `(B,)` behind them, NaN if none; `nfe` `(B,)` measured diffusion-network calls, those
-    of the score norm included.
+    `score_norm` `(B,)` behind them, NaN if none; `nfe` `(B,)` measured calls of diffusion
+    networks, those of the score norm included.
     """
 
     logits: Tensor

@@ -1,13 +1,18 @@
 """Drawings of a run, in one house style that survives grey printing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
+
+from adpur.metrics.scoreboard import Column, Outcome
+from adpur.records import Records
 
 STYLE = {
     "font.size": 8,
@@ -28,7 +33,7 @@ def histograms(values: Mapping[str, NDArray[np.float64]], label: str, title: str
         axes = figure.subplots()
         pooled = np.concatenate([v[np.isfinite(v)].ravel() for v in values.values()])
         bins = np.linspace(pooled.min(), max(pooled.max(), pooled.min() + 1e-6), 31).tolist()
-        for (name, v), (color, hatch) in zip(values.items(), FILLS, strict=False):
+        for (name, v), (color, hatch) in zip(values.items(), cycle(FILLS), strict=False):
             v = v[np.isfinite(v)].ravel()
             share = np.full(len(v), 1 / max(len(v), 1))
             axes.hist(
@@ -57,6 +62,42 @@ def image_grid(rows: Sequence[tuple[str, Tensor]], title: str, notes: Sequence[s
             axes.set_title(note, fontsize=6)
         figure.suptitle(title, fontsize=8)
     return figure
+
+
+class Drawn(NamedTuple):
+    """A figure on disk: the row it shows, a key for loggers, the file, the values behind it."""
+
+    row: str
+    key: str
+    file: Path
+    values: dict[str, NDArray[np.float64]]
+
+
+def draw_levels(outcomes: Mapping[Column, Outcome], folder: Path) -> Iterator[Drawn]:
+    """Histograms of t(x) and of score norms, clean against attacked, of rows that have them."""
+    for row in dict.fromkeys(c.row for c in outcomes):
+        mine = {c: o for c, o in outcomes.items() if c.row == row}
+        if not any(np.isfinite(o.score_norm).any() for o in mine.values()):
+            continue
+        names = {c: c.attack if c.clean else f"{c.attack} {c.eps:g}" for c in mine}
+        for key, label in (("t", "noise level t(x)"), ("score_norm", "score norm")):
+            values = {names[c]: getattr(o, key) for c, o in mine.items()}
+            file = folder / "figures" / file_name(key, row)
+            yield Drawn(row, key, save(histograms(values, label, row), file), values)
+
+
+def draw_galleries(outcomes: Mapping[Column, Outcome], records: Records) -> Iterator[Drawn]:
+    """Clean, adversarial and purified images of every attacked column that kept some."""
+    for column, outcome in outcomes.items():
+        kept = records.gallery(column)
+        if column.clean or not kept:
+            continue
+        share = dict(zip(outcome.images.tolist(), outcome.correct.mean(axis=1), strict=True))
+        notes = [f"{100 * share[i]:.0f} % right" for i in kept["index"].tolist()]
+        lines = [(name, kept[name]) for name in ("clean", "adversarial", "purified")]
+        file = records.folder / "figures" / file_name("gallery", *map(str, column))
+        key = f"gallery/{column.attack} {column.eps:g}"
+        yield Drawn(column.row, key, save(image_grid(lines, str(column), notes), file), {})
 
 
 def save(figure: Figure, file: Path) -> Path:

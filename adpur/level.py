@@ -111,8 +111,8 @@ class Reference:
     def __post_init__(self) -> None:
         if not (self.count > 1 and self.sd > 0 and self.high > self.low):
             raise ConfigError(
-                f"score norms of {self.count} images, sd {self.sd}, range {self.low} to {self.high} "
-                "say nothing of others; calibrate on more images"
+                f"score norms of {self.count} images with sd {self.sd} and range {self.low} to "
+                f"{self.high} say nothing of others; calibrate on more images"
             )
 
 
@@ -243,6 +243,8 @@ def calibrate(
 ) -> Reference:
     """Statistics of the score norms of clean [0, 1] `images` `(n, C, H, W)`, `rows` a call."""
     noise = noise.fold(source=Source.CALIBRATE)
+    if score_norm.horizon > scorer.schedule.end:
+        raise ConfigError(f"horizon {score_norm.horizon} lies beyond T = {scorer.schedule.end:g}")
 
     def work(chunk: Tensor, _: int) -> list[Tensor]:
         return [score_norm(to_signed(images[chunk]), scorer, noise[chunk])]

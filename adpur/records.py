@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from adpur.errors import ConfigError
@@ -58,7 +58,7 @@ class Records:
     def claim(self, identity: dict[str, Any], columns: list[Column]) -> None:
         """Make the folder this identity's, or refuse with the differences; first process only."""
         file = self.folder / "manifest.json"
-        if file.is_file():
+        if file.is_file() and any(self.folder.glob("rows-*.jsonl")):  # else nothing is at stake
             before = json.loads(file.read_text())["identity"]
             if told := list(differences(before, identity)):
                 raise ConfigError(
@@ -108,9 +108,9 @@ class Records:
         file = self.folder / "gallery" / name
         with _reported(file):
             file.parent.mkdir(exist_ok=True)
-            save_file(
-                {k: v.contiguous() for k, v in images.items()}, file, dict(column=str(column))
-            )
+            part = file.with_suffix(".part")
+            part.write_bytes(save({k: v.contiguous() for k, v in images.items()}))
+            part.replace(file)
 
     def gallery(self, column: Column) -> dict[str, Tensor]:
         """All stored images of a column, sorted by index; empty if none were kept."""
@@ -119,8 +119,9 @@ class Records:
         if not parts:
             return {}
         merged = {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
-        order = merged["index"].argsort()
-        return {k: v[order] for k, v in merged.items()}
+        index, inverse = merged["index"].unique(return_inverse=True)  # type: ignore[no-untyped-call]
+        first = torch.stack([(inverse == k).nonzero()[0, 0] for k in range(len(index))])
+        return {k: v[first] for k, v in merged.items()}
 
     def seconds(self) -> dict[Column, float]:
         """Seconds per column over all processes and sessions."""

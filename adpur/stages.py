@@ -1,14 +1,11 @@
 """`adpur fit | validate | test`: one config, one run folder, one Lightning stage."""
 
-import difflib
-import inspect
 import logging
 import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +24,24 @@ from lightning.pytorch.loggers import CSVLogger, Logger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-import adpur
 from adpur.cli import resolve_config
 from adpur.errors import ConfigError
+from adpur.explain import explain, ours
 from adpur.lit.callbacks.progress import Progress
+from adpur.lit.data.base import ImageData
 from adpur.lit.evaluation import Evaluation
 from adpur.lit.loggers import AutoWandbLogger, RowRuns
 from adpur.lit.trainer import Trainer
+from adpur.lit.training import Training
 from adpur.records import differences
 from adpur.report.table import show_run
 
+EXECUTION = {
+    "accelerator", "devices", "num_nodes", "strategy", "logger", "default_root_dir", "max_time",
+    "enable_progress_bar", "enable_model_summary", "enable_checkpointing", "log_every_n_steps",
+    "profiler",
+}  # fmt: skip
+"""Trainer settings that may change between the sessions of one fit."""
 FRACTION = re.compile(r"-?\d+(\.\d+)?/\d+")
 
 
@@ -70,7 +75,7 @@ def parse(stage: str, argv: Sequence[str]) -> "CLI":
     except ArgumentError as error:
         raise ConfigError(explain(error)) from None
     except Exception as error:  # jsonargparse wraps what constructors raise
-        raise _ours(error) or error from None
+        raise ours(error) or error from None
 
 
 def parse_model(config: str) -> Evaluation:
@@ -127,8 +132,11 @@ class CLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         """Threads first: everything after may compute."""
-        if self.config["threads"] is not None:
-            torch.set_num_threads(self.config["threads"])
+        threads = self.config["threads"]
+        if threads is not None:
+            if threads < 1:
+                raise ConfigError(f"threads must be a positive integer, got {threads}")
+            torch.set_num_threads(threads)
 
     @property
     def folder(self) -> Path:
@@ -140,8 +148,6 @@ class CLI(LightningCLI):
         """Results below the run folder, loggers and a bar unless the config has its own."""
         config = self._get(self.config_init, "trainer")
         callbacks = config["callbacks"] = list(config["callbacks"] or [])
-        if self.config["fresh"]:
-            set_aside(self.folder)
         if config["enable_progress_bar"] is not False and not _any(callbacks, ProgressBar):
             callbacks.append(Progress())
         if self.stage == "fit" and not _any(callbacks, ModelCheckpoint):
@@ -162,17 +168,16 @@ class KeepConfig(SaveConfigCallback):
         self._write(trainer)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A fit continues only what the same model and data began."""
+        """A fit continues only what the same settings began, save for how it is run."""
         file = Path(trainer.default_root_dir) / self.config_filename
         if trainer.ckpt_path and file.is_file():
             before, now = (load_yaml(text) for text in (file.read_text(), self._text()))
-            parts = ("model", "data", "seed_everything")
-            told = list(differences({k: before[k] for k in parts}, {k: now[k] for k in parts}))
-            if told:
+            if told := list(differences(_settings(before), _settings(now))):
                 raise ConfigError(
                     f"{file.parent} holds another fit: {'; '.join(told[:4])}. "
                     "Name another folder with --run, or start anew with --fresh"
                 )
+        trainer.strategy.barrier()
         self._write(trainer)
 
     @rank_zero_only
@@ -188,18 +193,24 @@ class KeepConfig(SaveConfigCallback):
 
 def work(cli: CLI, stage: str) -> None:
     """Run the stage, continuing an unfinished fit."""
-    cli.datamodule.seed = getattr(cli.model, "seed", 0)
+    wanted = Evaluation if stage == "test" else Training
+    if not isinstance(cli.model, wanted):
+        got = type(cli.model).__name__
+        raise ConfigError(f"adpur {stage} needs a model of class {wanted.__name__}, got {got}")
+    if isinstance(cli.model, Training) and isinstance(cli.datamodule, ImageData):
+        cli.datamodule.seed = cli.model.seed
+    last = cli.folder / "checkpoints" / "last.ckpt"
+    if stage == "validate":
+        if not last.is_file():
+            raise ConfigError(f"{last} does not exist: adpur fit with the same config makes it")
+        cli.trainer.validate(cli.model, cli.datamodule, ckpt_path=str(last), weights_only=True)
+        return
+    if cli.config["fresh"]:
+        set_aside(cli.folder)
     if stage == "fit":
-        last = cli.folder / "checkpoints" / "last.ckpt"
         resume = str(last) if last.is_file() else None
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
-    elif stage == "validate":
-        cli.trainer.validate(cli.model, cli.datamodule)
     else:
-        if not isinstance(cli.model, Evaluation):
-            raise ConfigError(
-                f"adpur test needs model: adpur.Evaluation, got {type(cli.model).__name__}"
-            )
         cli.trainer.test(cli.model, cli.datamodule, verbose=False)
         if cli.trainer.is_global_zero and not cli.trainer.interrupted:
             show_run(cli.folder)
@@ -209,7 +220,7 @@ def work(cli: CLI, stage: str) -> None:
 
 def default_loggers(stage: str, folder: Path) -> list[Logger]:
     """A local CSV, and W&B: one run for a fit, one per row for a test."""
-    csv = CSVLogger(str(folder), name="", version="")
+    csv = CSVLogger(str(folder), name="logs")  # a version a session: none overwrites another
     if stage == "fit":
         return [csv, AutoWandbLogger(save_dir=str(folder), name=folder.name)]
     return [csv, RowRuns(group=folder.name, save_dir=str(folder))] if stage == "test" else [csv]
@@ -248,53 +259,17 @@ def get_yaml_errors() -> tuple[type[Exception], ...]:
     return (yaml.YAMLError,)
 
 
-def explain(error: Exception) -> str:
-    """Jsonargparse's tree of words as one line: where, what is wrong, the nearest valid names."""
-    text = str(error)
-    path = ".".join(re.findall(r'[Pp]arser key "([^"]+)"', text))
-    where = f"{path}: " if path else ""
-    classes = re.findall(r"class_path '([\w.]+)'", text)
-    if found := re.search(r"Option '([\w.+]+)' is not accepted", text):
-        owner = classes[-1] if classes else ""
-        what = f"{owner} has no setting" if owner else "no setting"
-        return f"{where}{what} {found[1]!r}" + _near(found[1], _settings(owner))
-    if found := re.search(r"has no attribute '(\w+)'|dot import path string: (\S+)", text):
-        name = found[1] or found[2]
-        return f"{where}no class or function {name!r}" + _near(name, adpur.__all__)
-    found = re.search(r"(?:option|[Kk]ey|arguments:) [\"'`-]*([\w.+]+)", text)
-    if found and not path:
-        return f"no setting {found[1]!r}" + _near(found[1], _settings(""))
-    if found := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", text):
-        return f"{where}expected {found[1]}, got {found[2]}"
-    return " ".join(text.split())
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    by_last = {k.split(".")[-1]: k for k in known}
-    close = difflib.get_close_matches(name.split(".")[-1], by_last, n=3, cutoff=0.5)
-    return "; nearest valid: " + ", ".join(by_last[c] for c in close or sorted(by_last)[:8])
-
-
-def _settings(owner: str) -> list[str]:
-    """What a class takes; for none, the top-level keys of a config and the trainer's."""
-    if not owner:
-        top = ["model", "data", "threads", "run", "fresh", "seed_everything"]
-        return top + [f"trainer.{name}" for name in inspect.signature(pl.Trainer).parameters]
-    module, _, name = owner.rpartition(".")
-    return [*inspect.signature(getattr(import_module(module), name)).parameters]
-
-
-def _ours(error: BaseException | None) -> ConfigError | None:
-    while error is not None:
-        if isinstance(error, ConfigError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
-
-
 class _ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         super().__call__(parser, cfg, resolve_config(values), option_string)  # type: ignore[no-untyped-call]
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    """What a fit's result depends on: everything but where and how it runs."""
+    kept = {k: v for k, v in config.items() if k not in ("config", "run", "fresh", "threads")}
+    trainer = config.get("trainer", {})
+    kept["trainer"] = {k: v for k, v in trainer.items() if k not in EXECUTION}
+    return kept
 
 
 def _with_fractions(value: Any) -> Any:

@@ -1,6 +1,8 @@
 """The command line as a person meets it: config names, one-line answers, exit codes."""
 
+import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from torchvision.io import decode_image, write_png
+from toy import in_child
 
 from adpur.cli import main, resolve_config, shipped_configs
 from adpur.errors import ConfigError
@@ -112,6 +115,14 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
             "weights 'lost' not found as a folder; shipped: digits/classifier, digits/diffusion",
         ),
         (["test", "--data.limit=5000"], "limit=5000 is more than the 360 images of test"),
+        (["test", "--threads=0"], "threads must be a positive integer, got 0"),
+        (["test", "--model.seed=-1"], "noise key seed=-1 does not fit in 32 bits"),
+        (["fit", "-c", "ssni_digits"], "adpur fit needs a model of class Training, got Evaluation"),
+        (
+            ["test", "-c", "classifier_digits"],
+            "adpur test needs a model of class Evaluation, got ClassifierTraining",
+        ),
+        (["validate", "-c", "classifier_digits"], "last.ckpt does not exist: adpur fit"),
         (["report", "nowhere"], "nowhere is not a run folder"),
         (["predict", "nowhere", "out"], "nowhere is not a folder of images"),
         (["calibrate", "digits/diffusion", "--data", "Digts"], "no data set 'Digts'"),
@@ -209,21 +220,29 @@ def test_predict_purifies_a_folder(away: Path, capsys: pytest.CaptureFixture[str
     source.mkdir()
     x, _, _ = Digits().stacked("test")
     pixels = (x[:3] * 255).round().byte()
+    names = ["0.png", "1.jpeg.png", "2.png"]
     for k in range(3):
-        write_png(pixels[k], str(source / f"{k}.png"))
+        write_png(pixels[k], str(source / names[k].removesuffix(".jpeg.png")))
+    (source / "1").rename(source / "1.jpeg")
+    files = sorted(source.iterdir())
+    keys = [int(hashlib.sha256(f.read_bytes()).hexdigest()[:8], 16) for f in files]
     assert main(["predict", "-c", "ssni_digits", "in", "out", "--row", "diffpure"]) == 0
     defense = Defense(ddpm(100, 20), pretrained("digits/classifier", "digits/diffusion"))
     with torch.no_grad():
-        out = defense(pixels / 255, Noise(torch.arange(3)))
+        out = defense(pixels / 255, Noise(torch.tensor(keys)))
     lines = (away / "out" / "predictions.csv").read_text().splitlines()
     found = [line.split(",") for line in lines]
     assert found[0] == ["file", "class", "level"]
-    assert found[1:] == [[f"{k}.png", str(int(out.logits[k].argmax())), "100"] for k in range(3)]
+    assert found[1:] == [
+        [file.name, str(int(out.logits[k].argmax())), "100"] for k, file in enumerate(files)
+    ]
     for k in range(3):
         want = (out.image[k].clamp(0, 1) * 255).round().byte()
-        assert torch.equal(decode_image(str(away / "out" / f"{k}.png")), want)
+        assert torch.equal(decode_image(str(away / "out" / names[k])), want)
     capsys.readouterr()
 
+    code, told = answer(capsys, "predict", "in", "in")
+    assert code == 2 and "in is the source" in told
     write_png(torch.zeros(1, 9, 9, dtype=torch.uint8), str(source / "big.png"))
     code, told = answer(capsys, "predict", "in", "out")
     assert code == 2 and "big.png: expected an image of (1, 8, 8) (C, H, W), got (1, 9, 9)" in told
@@ -270,3 +289,37 @@ def test_python_m_adpur() -> None:
         [sys.executable, "-m", "adpur"], capture_output=True, text=True, env=os.environ
     )
     assert out.returncode == 2 and "usage: adpur COMMAND" in out.stdout
+
+
+def test_two_processes_end_with_one_table_and_refuse_together(away: Path) -> None:
+    """The real launcher: the second process runs the same command line again."""
+    tiny(away)
+    argv = [sys.executable, "-m", "adpur", "test", "-c", "tiny", *FAST, "--model.rows=4",
+            "--trainer.devices=2", "--trainer.strategy=ddp"]  # fmt: skip
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("| ssni-n ") == 1
+    assert len(list((away / "runs" / "tiny").glob("rows-*.jsonl"))) == 2
+    again = subprocess.run([*argv, "--model.seed=1"], capture_output=True, text=True, timeout=100)
+    assert again.returncode == 2
+    assert "seed: 0 -> 1" in again.stderr
+
+
+def test_sigterm_exits_143(away: Path) -> None:
+    tiny(away)
+
+    def work() -> None:
+        from adpur.lit.callbacks.robustness import Robustness
+
+        plain = Robustness.on_test_batch_end
+
+        def send(self, *args, **kwargs):
+            os.kill(os.getpid(), signal.SIGTERM)
+            plain(self, *args, **kwargs)
+
+        Robustness.on_test_batch_end = send
+        os._exit(main(["test", "-c", "tiny", *FAST, "--model.rows=4"]))
+
+    assert in_child(work) == 143
+    rows = (away / "runs/tiny/rows-0.jsonl").read_text().splitlines()
+    assert len(rows) == 3 * 4

@@ -15,10 +15,10 @@ LAYERS = [
     ["threat"],
     ["metrics", "records", "figures"],
     ["lit"],
-    ["report", "commands", "stages", "cli", "__main__"],
+    ["report", "commands", "explain", "stages", "cli", "__main__"],
 ]
 ONLY = {  # a package, and the places that may import it
-    "lightning": ("lit", "stages"),
+    "lightning": ("lit", "stages", "explain"),
     "pytorch_lightning": (),
     "diffusers": ("models",),
     "timm": ("models",),

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from test_statistics import score
 
 from adpur import ConfigError, Linf, Stream
@@ -37,7 +38,9 @@ def test_a_torn_last_line_is_dropped_and_written_over(tmp_path: Path) -> None:
 
 
 def test_another_identity_is_refused_with_the_difference(tmp_path: Path) -> None:
+    Records(tmp_path).claim({"seed": 7}, [COLUMN])  # nothing recorded: nothing at stake
     Records(tmp_path).claim({"attacks": {"pgd": {"steps": 20}}, "seed": 0}, [COLUMN])
+    Records(tmp_path).add(COLUMN, [score(0, [1])])
     Records(tmp_path).claim({"attacks": {"pgd": {"steps": 20}}, "seed": 0}, [COLUMN])
     with pytest.raises(ConfigError, match=r"attacks\.pgd\.steps: 20 -> 40.*--fresh"):
         Records(tmp_path).claim({"attacks": {"pgd": {"steps": 40}}, "seed": 0}, [COLUMN])
@@ -69,3 +72,14 @@ def test_differences_name_what_is_missing() -> None:
         "a.b: 1 -> None",
         "c: None -> 2",
     ]
+
+
+def test_galleries_survive_a_batch_done_twice(tmp_path: Path) -> None:
+    records = Records(tmp_path)
+    for rows in ([0, 1, 2], [1, 2], []):
+        index = torch.tensor(rows, dtype=torch.int64)
+        records.keep(COLUMN, {"index": index, "clean": index.view(-1, 1, 1, 1) / 10})
+    kept = records.gallery(COLUMN)
+    assert kept["index"].tolist() == [0, 1, 2]
+    assert torch.equal(kept["clean"].flatten(), torch.tensor([0, 1, 2]) / 10)
+    assert records.gallery(Column("other")) == {}

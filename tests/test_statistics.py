@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adpur.metrics.scoreboard import Column, Score, Scoreboard
+from adpur.metrics.scoreboard import Column, Outcome, Score
 from adpur.metrics.statistics import majority_of, mean_accuracy, paired_difference, wilson, worst_of
 
 
@@ -79,7 +79,7 @@ def test_paired_difference_is_narrower_than_the_unpaired_one() -> None:
     rng = np.random.default_rng(0)
     first = (rng.random((200, 10)) < rng.random((200, 1))).astype(float)
     second = first.copy()
-    second[:10] = 0
+    second[:40] = 0
     paired = paired_difference(first, second)
     assert paired.low > 0
     assert paired.high - paired.low < mean_accuracy(first).high - mean_accuracy(first).low
@@ -90,16 +90,21 @@ def score(index: int, predictions: list[int], label: int = 1) -> Score:
     return Score(index, label, predictions, [0.0] * n, [[1.0]] * n, [[1.0]] * n, [None] * n, 5, 0.1)
 
 
-def test_the_scoreboard_counts_each_image_once() -> None:
-    board = Scoreboard()
-    board.update([score(4, [1, 0]), score(2, [1, 1])])
-    board.update([score(4, [1, 0])])
-    outcome = board.compute()
+def test_an_outcome_counts_each_image_once() -> None:
+    outcome = Outcome.of([score(4, [1, 0]), score(2, [1, 1]), score(4, [1, 0])])
     assert outcome.images.tolist() == [2, 4]
     assert outcome.correct.tolist() == [[1, 1], [1, 0]]
     summary = outcome.summary()
     assert summary["acc"] == 0.75 and summary["worst_of_n"] == 0.5
     assert summary["images"] == 2 and summary["draws"] == 2 and summary["t_mean"] == 1
+
+
+def test_a_single_miss_never_narrows_an_interval() -> None:
+    perfect = np.ones((128, 10))
+    missed = perfect.copy()
+    missed[0, 0] = 0
+    one, other = mean_accuracy(perfect), mean_accuracy(missed)
+    assert other.low < one.low and other.high - other.low >= one.high - one.low - 0.005
 
 
 @pytest.mark.parametrize(

@@ -77,16 +77,25 @@ def test_diffusers_reads_what_adpur_writes_and_back(folder: Path, tmp_path: Path
 
 
 def test_a_bare_unet_folder_and_other_schedules(folder: Path) -> None:
-    assert load_denoiser(folder / "unet").schedule.end == 1000
     file = folder / "scheduler" / "scheduler_config.json"
     DDPMScheduler(500, beta_schedule="squaredcos_cap_v2").save_config(file.parent)
     schedule = load_denoiser(folder).schedule
     want = DDPMScheduler(500, beta_schedule="squaredcos_cap_v2").alphas_cumprod
-    assert schedule.end == 500
+    assert schedule.end == 500 == load_denoiser(folder / "unet").schedule.end
     assert torch.allclose(schedule.alpha(torch.arange(1, 501)) ** 2, want.double(), atol=1e-6)
     save_denoiser(load_denoiser(folder), folder / "again")
     again = load_denoiser(folder / "again").schedule
     assert torch.equal(again.alpha(torch.arange(501)), schedule.alpha(torch.arange(501)))
+
+
+def test_a_schedule_is_never_guessed(folder: Path) -> None:
+    shutil.rmtree(folder / "scheduler")
+    with pytest.raises(
+        ConfigError, match=r"no scheduler_config\.json says what its time steps mean"
+    ):
+        load_denoiser(folder)
+    DDPMScheduler(300).save_config(folder)
+    assert load_denoiser(folder).schedule.end == 300
 
 
 class Payload:

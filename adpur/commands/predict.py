@@ -1,5 +1,7 @@
 """`adpur predict -c CONFIG IN OUT`: purify a folder of images into another."""
 
+import csv
+import hashlib
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,14 +32,19 @@ def main(argv: Sequence[str]) -> int:
     if row not in module.rows:
         raise ConfigError(f"no row {row!r} in {args.config}; there is: {', '.join(module.rows)}")
     files = images_of(args.source)
+    if args.target.resolve() == args.source.resolve():
+        raise ConfigError(f"{args.target} is the source; purified images need another folder")
     args.target.mkdir(parents=True, exist_ok=True)
-    lines = ["file,class,level"]
-    for start in range(0, len(files), args.batch):
-        part = files[start : start + args.batch]
-        lines += purify(module.defenses[row], part, args.target, start, module.seed)
-        print(f"{min(start + args.batch, len(files))}/{len(files)} purified by {row}", flush=True)
-    (args.target / "predictions.csv").write_text("\n".join(lines) + "\n")
-    print(f"images: {args.target}   classes: {args.target / 'predictions.csv'}")
+    told = args.target / "predictions.csv"
+    with told.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "class", "level"])
+        for start in range(0, len(files), args.batch):
+            part = files[start : start + args.batch]
+            writer.writerows(purify(module.defenses[row], part, args.target, module.seed))
+            done = min(start + args.batch, len(files))
+            print(f"{done}/{len(files)} purified by {row}", flush=True)
+    print(f"images: {args.target}   classes: {told}")
     return 0
 
 
@@ -51,18 +58,22 @@ def images_of(source: Path) -> list[Path]:
     return files
 
 
-def purify(defense: Defense, files: list[Path], target: Path, start: int, seed: int) -> list[str]:
-    """Purify some files into `target`; returns their lines of the CSV."""
+def purify(defense: Defense, files: list[Path], target: Path, seed: int) -> list[list[str]]:
+    """Purify some files into `target`; returns their lines of the CSV.
+
+    Noise is keyed by a file's content, so a result depends on no other file.
+    """
     shape = defense.networks.shape
     x = torch.stack([read(file, shape) for file in files])
-    noise = Noise(torch.arange(start, start + len(files)), seed)
+    keys = [int(hashlib.sha256(file.read_bytes()).hexdigest()[:8], 16) for file in files]
     with torch.no_grad():
-        out = defense(x, noise)
+        out = defense(x, Noise(torch.tensor(keys), seed))
     lines = []
     for file, image, logits, level in zip(files, out.image, out.logits, out.snapped, strict=True):
-        write_png((image.clamp(0, 1) * 255).round().byte(), str(target / f"{file.stem}.png"))
+        name = file.name if file.suffix == ".png" else f"{file.name}.png"
+        write_png((image.clamp(0, 1) * 255).round().byte(), str(target / name))
         told = "/".join(f"{t:g}" for t in level.tolist())
-        lines.append(f"{file.name},{int(logits.argmax())},{told}")
+        lines.append([file.name, str(int(logits.argmax())), told])
     return lines
 
 

@@ -4,6 +4,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
+from adpur.figures import draw_galleries, draw_levels
+from adpur.records import Records
 from adpur.report.table import footnote, paired, read_run, show_run, table, write_csv
 
 
@@ -18,6 +20,10 @@ def main(argv: Sequence[str]) -> int:
         for folder in args.runs:
             print("\n".join(paired(read_run(folder), args.against)))
         return 0
+    for folder in args.runs:
+        run = read_run(folder)
+        list(draw_levels(run.outcomes, folder))  # each is written as it is drawn
+        list(draw_galleries(run.outcomes, Records(folder)))
     if len(args.runs) == 1 and args.csv is None:
         show_run(args.runs[0])
         return 0

@@ -11,6 +11,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 import adpur
@@ -18,7 +19,7 @@ from adpur.defense import ROWS, Defense, Prediction
 from adpur.errors import ConfigError
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import RowRuns
-from adpur.metrics.scoreboard import Column, Outcome, Score, Scoreboard
+from adpur.metrics.scoreboard import Column, Outcome, Score
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
 from adpur.noise import Noise
@@ -69,6 +70,9 @@ class Evaluation(pl.LightningModule):
         self.gallery = gallery
         if draws < 1:
             raise ConfigError(f"draws must be a positive integer, got {draws}")
+        if gallery < 0 or (workers is not None and workers < 1):
+            raise ConfigError(f"gallery must be >= 0 and workers >= 1, got {gallery}, {workers}")
+        Noise(torch.zeros(1, dtype=torch.int64), seed)  # refuse a seed before any folder is claimed
         self.rows, self.draws, self.seed = defenses, draws, seed
         self.defenses: dict[str, Defense] = {}
         for name, row in defenses.items():
@@ -78,7 +82,6 @@ class Evaluation(pl.LightningModule):
                 )
             self.defenses[name] = Defense(row.purifier, networks[row.network], rows)
         self.networks = nn.ModuleDict(networks)
-        self.boards = nn.ModuleDict()
         self.columns: list[Column] = []
         self.blocks: dict[str, Any] = {}
         self.outcomes: dict[Column, Outcome] = {}
@@ -90,7 +93,6 @@ class Evaluation(pl.LightningModule):
         """Announce a column, the same on every process, before the first batch."""
         if column not in self.columns:
             self.columns.append(column)
-            self.boards[_key(column)] = Scoreboard()
 
     def on_test_start(self) -> None:
         """Claim the run folder or refuse, then read what is there."""
@@ -100,18 +102,25 @@ class Evaluation(pl.LightningModule):
                 "the clean column alone"
             )
         self.records = Records(Path(self.trainer.default_root_dir), self.global_rank)
+        self._claim()
         if self.trainer.is_global_zero:
-            self.records.claim(self.identity(), self.columns)
             for row_runs in self._row_runs():
                 for name, row in self.rows.items():
-                    row_runs.start(name, {"row": describe(row), "run": self.records.folder.name})
-        self.trainer.strategy.barrier()
+                    row_runs.start(name, describe(row), digest([self.identity(), name]))
         self.records.read()
         for defense in self.defenses.values():
             defense.workers = self.workers or idle_cores(self.trainer)
-        self.boards.cpu()  # the states are a few numbers per image
-        for board in self.boards.values():
-            board.reset()  # type: ignore[operator]
+
+    def _claim(self) -> None:
+        """Claim on the first process, refuse on all: none is left waiting for the others."""
+        refusal = ""
+        if self.trainer.is_global_zero:
+            try:
+                self.records.claim(self.identity(), self.columns)
+            except ConfigError as error:
+                refusal = str(error)
+        if refusal := self.trainer.strategy.broadcast(refusal):
+            raise ConfigError(refusal)
 
     @property
     def data(self) -> ImageData:
@@ -168,9 +177,9 @@ class Evaluation(pl.LightningModule):
             known = self.records.known(column, index.tolist())
             done = torch.tensor([s.index for s in known], dtype=index.dtype, device=index.device)
             todo = ~torch.isin(index, done)
-            self.boards[_key(column)].update(known)  # type: ignore[operator]
             if not todo.any():
                 return
+            self.heed()
             start = time.perf_counter()
             x, y, noise = x[todo], y[todo], Noise(index[todo], self.seed)
             found = attack(x, y, noise).detach()
@@ -183,13 +192,19 @@ class Evaluation(pl.LightningModule):
             scores = _scores(out, noise.index, y, norm.size(found - x), draws)
             self._keep(column, noise.index, x, found, out.image[: len(x)])
             self.records.add(column, scores)
-            self.boards[_key(column)].update(scores)  # type: ignore[operator]
             self.records.time(column, len(x), time.perf_counter() - start)
 
+    def heed(self) -> None:
+        """Stop for SIGTERM now: Lightning looks between batches only, and never after the last."""
+        if self.trainer.received_sigterm:
+            raise SIGTERMException
+
     def on_test_epoch_end(self) -> None:
-        """Gather every column over the processes, in the same order on each, and log it."""
-        self.outcomes = {c: self.boards[_key(c)].compute() for c in self.columns}  # type: ignore[operator]
-        if self.trainer.is_global_zero:  # already global: `self.log` would gather it again
+        """Read what every process recorded: no collective, so no backend, can lose a row."""
+        self.trainer.strategy.barrier()
+        self.records.read()
+        self.outcomes = {c: Outcome.of(self.records.scores[c].values()) for c in self.columns}
+        if self.trainer.is_global_zero:
             named = {
                 f"{column}/{key}": value
                 for column, outcome in self.outcomes.items()
@@ -215,7 +230,8 @@ def idle_cores(trainer: pl.Trainer) -> int:
     """Chunks worth running at a time: one on an accelerator."""
     if trainer.strategy.root_device.type != "cpu":
         return 1
-    return max(1, (os.cpu_count() or 1) // (torch.get_num_threads() * trainer.world_size))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (cores or 1) // (torch.get_num_threads() * trainer.world_size))
 
 
 def row_summary(
@@ -258,10 +274,6 @@ def _scores(out: Prediction, index: Tensor, y: Tensor, size: Tensor, draws: int)
         strict=True,
     )
     return [Score(*column) for column in columns]
-
-
-def _key(column: Column) -> str:
-    return digest(column)[:16]  # module names may hold no dots
 
 
 def _parts(networks: Networks) -> dict[str, str]:

@@ -77,8 +77,8 @@ class RowRuns(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Rows are logged by `log_row`, under fixed keys."""
 
-    def start(self, row: str, config: dict[str, Any]) -> None:
-        """Open the run of a row."""
+    def start(self, row: str, config: dict[str, Any], identity: str) -> None:
+        """Open the run of a row; the same identity goes on with the same W&B run."""
         import wandb
 
         self.mode = self.mode or wandb_mode()  # type: ignore[assignment]
@@ -92,6 +92,8 @@ class RowRuns(Logger):
             mode=self.mode,
             config=config,
             reinit="create_new",
+            id=identity[:16],
+            resume="allow",
             settings=wandb.Settings(silent=True, console="off", init_timeout=20),
         )
 

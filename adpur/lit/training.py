@@ -28,6 +28,7 @@ from adpur.models.zoo import (
 )
 from adpur.noise import Noise, Source, Stream
 from adpur.schedule import DiscreteVP
+from adpur.types import to_signed
 
 
 class Training(pl.LightningModule):
@@ -203,7 +204,7 @@ class DiffusionTraining(Training):
                 save_reference(measured, folder)
 
     def _squared_error(self, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
-        x = 2 * x - 1
+        x = to_signed(x)
         eps = noise.normal(x, Stream.FORWARD)
         x_t = self.denoiser.schedule.diffuse(x, t, eps)
-        return (self.denoiser.net(x_t, t - 1) - eps).square().flatten(1).mean(1)
+        return (self.denoiser.eps(x_t, t) - eps).square().flatten(1).mean(1)

@@ -1,13 +1,11 @@
 """What is known of one column: the correctness of every image on every evaluation draw."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics import Metric
 
 from adpur.metrics import statistics
 
@@ -63,6 +61,24 @@ class Outcome(NamedTuple):
     score_norm: NDArray[np.float64]
     nfe: NDArray[np.float64]
 
+    @classmethod
+    def of(cls, scores: Iterable[Score]) -> "Outcome":
+        """Gather scores, each image once.
+
+        >>> score = Score(3, 1, [1, 0], [0.5, -1.0], [], [], [None, None], 0.0, 0.0)
+        >>> Outcome.of([score, score]).summary()["acc"]
+        0.5
+        """
+        once = [s for _, s in sorted({s.index: s for s in scores}.items())]
+        return cls(
+            np.array([s.index for s in once]),
+            np.array([s.label for s in once]),
+            np.array([s.predictions for s in once]),
+            np.array([[t[0] if t else np.nan for t in s.t] or [np.nan] for s in once]),
+            np.array([[np.nan if n is None else n for n in s.score_norm] for s in once]),
+            np.array([s.nfe for s in once]),
+        )
+
     @property
     def correct(self) -> NDArray[np.float64]:
         """The `(n, N)` matrix every estimand is read from."""
@@ -79,46 +95,6 @@ class Outcome(NamedTuple):
         for name, estimate in estimates.items():
             flat |= {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
         return flat | {"nfe": float(self.nfe.mean()), "t_mean": _mean(self.t)}
-
-
-class Scoreboard(Metric):
-    """A torchmetrics metric that gathers one column over processes, without repeats.
-
-    >>> board = Scoreboard()
-    >>> board.update([Score(3, 1, [1, 0], [0.5, -1.0], [], [], [None, None], 0.0, 0.0)])
-    >>> board.compute().summary()["acc"]
-    0.5
-    """
-
-    full_state_update = False
-    numbers: list[Tensor]
-    predictions: list[Tensor]
-    levels: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("numbers", "predictions", "levels"):
-            self.add_state(name, default=[], dist_reduce_fx="cat")
-
-    def update(self, scores: list[Score]) -> None:
-        """Add images."""
-        for s in scores:
-            self.numbers.append(torch.tensor([[s.index, s.label, s.nfe]], dtype=torch.float64))
-            self.predictions.append(torch.tensor([s.predictions]))
-            norms = [torch.nan if n is None else n for n in s.score_norm]
-            first = [t[0] if t else torch.nan for t in s.t] or [torch.nan] * len(norms)
-            self.levels.append(torch.tensor([[first, norms]], dtype=torch.float64))
-
-    def compute(self) -> Outcome:
-        """Everything, once per image."""
-        numbers, predictions, levels = (
-            torch.cat(list(part)).cpu().numpy() if isinstance(part, list) else part.cpu().numpy()
-            for part in (self.numbers, self.predictions, self.levels)
-        )
-        index, first = np.unique(numbers[:, 0].astype(np.int64), return_index=True)
-        numbers, predictions, levels = numbers[first], predictions[first], levels[first]
-        labels = numbers[:, 1].astype(np.int64)
-        return Outcome(index, labels, predictions, levels[:, 0], levels[:, 1], numbers[:, 2])
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -21,10 +21,15 @@ class EpsDenoiser(Denoiser):
         super().__init__(schedule, shape)
         self.net = net
 
+    def eps(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The network's own output, at label t - 1."""
+        label = (t - 1).clamp_min(0).to(x_t.device)
+        out: Tensor = self.net(x_t, label)[:, : x_t.shape[1]]
+        return out
+
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x0_hat = (x_t - sigma_t eps_hat) / alpha_t."""
-        label = (t - 1).clamp_min(0).to(x_t.device)
-        eps = self.net(x_t, label)[:, : x_t.shape[1]]
+        eps = self.eps(x_t, t)
         wide = torch.promote_types(eps.dtype, torch.float32)
         x_t, eps = x_t.to(wide), eps.to(wide)
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)

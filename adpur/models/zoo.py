@@ -42,6 +42,9 @@ def load_classifier(folder: str | Path) -> Classifier:
     """The classifier of a folder written by `save_classifier`."""
     folder = find_weights(folder)
     config = _read_json(folder / "config.json")
+    if missing := {"architecture", "init_args", "shape", "mean", "std"} - config.keys():
+        told = ", ".join(sorted(missing))
+        raise ConfigError(f"{folder / 'config.json'} lacks {told}; write it with save_classifier")
     net = build_classifier(config["architecture"], config["init_args"])
     _load_into(net, folder / "model.safetensors")
     return Classifier(net, tuple(config["shape"]), config["mean"], config["std"])
@@ -63,12 +66,15 @@ def save_classifier(classifier: Classifier, init_args: dict[str, Any], folder: P
 
 def build_classifier(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     """An untrained network by name: adpur's `CifarResNet`, or any model of timm."""
-    if architecture == "CifarResNet":
-        return CifarResNet(**arguments)
     import timm
 
-    if timm.is_model(architecture):
-        return timm.create_model(architecture, **arguments)
+    try:
+        if architecture == "CifarResNet":
+            return CifarResNet(**arguments)
+        if timm.is_model(architecture):
+            return timm.create_model(architecture, **arguments)
+    except TypeError as error:
+        raise ConfigError(f"{architecture} cannot be built with {arguments}: {error}") from error
     near = difflib.get_close_matches(architecture, ["CifarResNet", *timm.list_models()])
     raise ConfigError(
         f"unknown architecture {architecture!r}; nearest: {', '.join(near) or 'none'}"
@@ -175,9 +181,14 @@ def _differences(
 
 
 def _load_schedule(folder: Path) -> DiscreteVP:
-    file = folder / "scheduler" / "scheduler_config.json"
-    if not file.is_file():
-        return DiscreteVP()
+    name = "scheduler_config.json"
+    places = [folder / "scheduler" / name, folder / name, folder.parent / "scheduler" / name]
+    file = next((place for place in places if place.is_file()), None)
+    if file is None:
+        raise ConfigError(
+            f"{folder}: no {name} says what its time steps mean; "
+            f"write one with diffusers' DDPMScheduler(...).save_config({str(folder)!r})"
+        )
     from diffusers import DDPMScheduler
 
     config = _read_json(file)

@@ -37,7 +37,7 @@ class Levels(NamedTuple):
 
 
 class Purified(NamedTuple):
-    """A cleaned image in [0, 1] units, the snapped levels `(S, B)`, and measured calls of the reverse process `(B,)`."""
+    """A cleaned image in [0, 1], snapped levels `(S, B)`, measured reverse calls `(B,)`."""
 
     image: Tensor
     levels: Tensor

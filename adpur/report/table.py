@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from adpur.errors import ConfigError
-from adpur.metrics.scoreboard import Column, Outcome, Scoreboard
-from adpur.metrics.statistics import paired_difference
+from adpur.metrics.scoreboard import Column, Outcome
+from adpur.metrics.statistics import mean_accuracy, paired_difference
 from adpur.records import Records
 
 
@@ -33,7 +33,9 @@ def read_run(folder: Path) -> Run:
     records = Records(folder)
     records.read()
     declared = [Column(*column) for column in content["columns"]]
-    outcomes = {c: _outcome(records, c) for c in declared if c in records.scores}
+    outcomes = {c: Outcome.of(records.scores[c].values()) for c in declared if c in records.scores}
+    if any(Column(row) not in outcomes for row in content["identity"]["defenses"]):
+        raise ConfigError(f"{folder} has no images in every row yet; finish the run first")
     return Run(folder, content["identity"], outcomes, records.seconds())
 
 
@@ -70,8 +72,8 @@ def footnote(run: Run) -> str:
     told = (
         f"Percent right: mean over {run.identity['draws']} fresh purifications of each of {images} "
         f"{data['split']} images of {data['class']}, [95 % interval over images]. calls: measured "
-        "diffusion-network calls a clean purification, score norms included. Every image is attacked "
-        "and re-scored under noise the attack never saw."
+        "diffusion-network calls a clean purification, score norms included. Every image is "
+        "attacked and re-scored under noise the attack never saw."
     )
     for name, block in run.identity["attacks"].items():
         if (pool := block["knowledge"]["pool"]) is not None:
@@ -127,26 +129,22 @@ def write_csv(runs: Iterable[Run], file: Path) -> None:
         writer.writerows(lines)
 
 
-def _outcome(records: Records, column: Column) -> Outcome:
-    board = Scoreboard()
-    board.update(list(records.scores[column].values()))
-    return board.compute()
-
-
 def _cells(run: Run, row: str, attacks: list[tuple[str, float]]) -> list[str]:
     cells = []
     for attack, eps in attacks:
         outcome = run.outcomes.get(Column(row, attack, eps))
-        cells.append(_percent(outcome.summary()) if outcome is not None else "-")
+        cells.append(_cell(outcome, run.identity["data"]["images"]))
     clean = run.outcomes[Column(row)].summary()
     level = "-" if clean["t_mean"] != clean["t_mean"] else f"{clean['t_mean']:.0f}"
     seconds = sum(v for c, v in run.seconds.items() if c.row == row)
     return [*cells, f"{clean['nfe']:.1f}", level, f"{seconds:.0f}"]
 
 
-def _percent(summary: dict[str, float]) -> str:
-    value, low, high = (100 * summary[k] for k in ("acc", "acc_lo", "acc_hi"))
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+def _cell(outcome: Outcome | None, images: int) -> str:
+    if outcome is None:
+        return "-"
+    part = f" (n = {len(outcome.images)})" if len(outcome.images) < images else ""
+    return f"{mean_accuracy(outcome.correct)}{part}"
 
 
 def _markdown(body: list[list[str]]) -> list[str]:

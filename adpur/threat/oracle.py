@@ -83,8 +83,13 @@ class Oracle:
         value, grad = self.defense.loss_and_grad(
             x.repeat(eot, 1, 1, 1), keys, levels, self._objective(eot), self.view
         )
-        if not torch.isfinite(grad).all():
-            raise AttackError(f"the gradient at attack iteration {iteration} is not finite")
+        finite = torch.isfinite(grad.flatten(1)).all(1)
+        if not finite.all():
+            rows = sorted(set(keys.index[~finite].tolist()))
+            raise AttackError(
+                f"the gradient at attack iteration {iteration} is not finite for dataset rows "
+                f"{rows[:8]}: look for 0/0, log 0 or an overflow in the classifier or its inputs"
+            )
         return value.view(eot, -1), grad.view(eot, *x.shape)
 
     def value_and_grad(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:

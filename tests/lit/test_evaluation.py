@@ -11,10 +11,27 @@ import lightning.pytorch as pl
 import numpy as np
 import pytest
 import torch
+from problems import LinearClassifier, WavyDenoiser, images
 from torch import Tensor
-from toy import ATTACK, Toy, blocks, evaluation, in_child, killed_after, rows, run, trainer
+from toy import ATTACK, Toy, blocks, evaluation, in_child, killed_after, labels, rows, run, trainer
 
-from adpur import PGD, Attack, ConfigError, Knowledge, Linf, Norm, Oracle, Robustness, Row
+from adpur import (
+    PGD,
+    Attack,
+    ConfigError,
+    CrossEntropy,
+    Evaluation,
+    Knowledge,
+    Linf,
+    Networks,
+    Noise,
+    Norm,
+    Oracle,
+    Robustness,
+    Row,
+    Source,
+    Strided,
+)
 from adpur.metrics.scoreboard import Column
 
 
@@ -166,12 +183,87 @@ def test_bad_blocks_are_told_by_name(tmp_path: Path) -> None:
         evaluation(defenses={"x": Row(evaluation().rows["ssni"].purifier, "big")})
 
 
-def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
-    class Stop(pl.Callback):
-        def on_test_batch_start(self, trainer, module, batch, batch_idx, dataloader_idx=0):  # type: ignore[no-untyped-def]
-            if batch_idx == 1:
-                raise KeyboardInterrupt
+class Send(pl.Callback):
+    """A signal to this process between the first batch and its attacks."""
 
-    with pytest.raises(BaseException):  # noqa: B017, PT011
-        trainer(tmp_path, [*blocks(), Stop()]).test(evaluation(), Toy(), verbose=False)
-    assert len({json.loads(r)["index"] for r in rows(tmp_path)}) == 5
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def on_test_batch_end(self, *args: object, **kwargs: object) -> None:
+        os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_between_columns_and_keeps_what_is_there(
+    number: int, straight: Path, tmp_path: Path
+) -> None:
+    def work() -> None:
+        trainer(tmp_path, [Send(number), *blocks()]).test(evaluation(), Toy(), verbose=False)
+
+    in_child(work)
+    entries = [json.loads(r) for r in rows(tmp_path)]
+    assert {e["attack"] for e in entries} <= {"clean", "pgd"} and len(entries) >= 15
+    assert len(entries) < 30
+    run(tmp_path)
+    assert rows(tmp_path) == rows(straight)
+
+
+def test_arithmetic_is_part_of_the_identity(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="expected precision 32-true, got bf16-mixed"):
+        run(tmp_path, precision="bf16-mixed")
+
+
+def test_other_networks_and_other_images_are_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+
+    class Negative(Toy):
+        def split(self, name):  # type: ignore[no-untyped-def]
+            x, y, index = super().split(name).tensors
+            return torch.utils.data.TensorDataset(1 - x, y, index)
+
+    Negative.__name__ = "Toy"
+    with pytest.raises(ConfigError, match=r"data\.sha256"):
+        run(tmp_path, data=Negative())
+    nets = {"default": Networks(LinearClassifier(scale=2.0), WavyDenoiser())}
+    with pytest.raises(ConfigError, match=r"networks\.diffpure\.classifier"):
+        run(tmp_path, Evaluation(nets, evaluation().rows, draws=3, rows=4))
+
+
+def test_a_known_pool_is_replayed_to_the_bit_levels_included() -> None:
+    """Semi-K: the attack's losses at the clean image are the evaluation's, member by member."""
+    defense, x = evaluation().defenses["ssni"], images(6, torch.float32)
+    y, noise, knowledge = labels(x), Noise(torch.arange(6)), Knowledge(pool=4)
+    oracle = Oracle(defense, defense.purifier, y, noise, knowledge)
+    value, _ = oracle.per_draw(x, 0, 4)
+    with torch.no_grad():
+        out = defense(x.repeat(4, 1, 1, 1), knowledge.evaluate(noise, 1))
+    want = CrossEntropy().loss(out.logits, y.repeat(4)).view(4, 6)
+    assert torch.equal(value, want)
+    assert len(oracle.per_draw(x, 0, 10)[0]) == 4
+    assert oracle.noise.source is Source.ATTACK
+
+
+def test_score_norms_count_as_calls() -> None:
+    out = evaluation().defenses["ssni"](images(6, torch.float32))
+    steps = (out.snapped[:, 0] // 20).tolist()
+    assert out.nfe.tolist() == [5 + s for s in steps]
+
+
+def test_a_level_that_is_not_finite_is_no_level() -> None:
+    defense = evaluation().defenses["ssni"]
+    defense.networks.scorer.var = float("nan")
+    with pytest.raises(ConfigError, match="noise level that is not finite"):
+        defense(images(6, torch.float32))
+
+
+def test_a_surrogate_attacks_the_deployed_level() -> None:
+    from adpur import Surrogate
+
+    defense, x = evaluation().defenses["diffpure"], images(6, torch.float32)
+    noise, seen = Noise(torch.arange(6)), []
+    view = Surrogate(Strided(25)).view(defense.purifier)
+    levels = defense.levels(x, noise)
+    deployed = defense.purifier.purify(x, defense.networks, noise, levels).levels
+    out = view.purify(x, defense.networks, noise, levels, lambda k, t, *_: seen.append(t))
+    assert torch.equal(out.levels, deployed) and torch.equal(seen[0][:6], deployed[0])
+    assert [int(t[0]) for t in seen] == [60, 50, 25]

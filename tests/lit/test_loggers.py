@@ -39,7 +39,7 @@ def read(path: Path) -> tuple[str, str, dict[str, Any]]:
     values: dict[str, Any] = {}
     for record in records(path):
         if record.WhichOneof("record_type") == "run":
-            name, group = record.run.display_name, record.run.run_group
+            name, group = record.run.display_name or name, record.run.run_group or group
         if record.WhichOneof("record_type") == "history":
             for item in record.history.item:
                 values[".".join(item.nested_key) or item.key] = json.loads(item.value_json)

@@ -137,7 +137,7 @@ def test_the_shipped_weights_can_be_made_again(
     x, y, _ = Digits().stacked("test")
     classifier = load_classifier("runs/weights/digits/classifier").eval()
     assert (classifier(x).argmax(1) == y).float().mean() > 0.95
-    metrics = Path("runs/diffusion_digits/metrics.csv").read_text().splitlines()
+    metrics = Path("runs/diffusion_digits/logs/version_0/metrics.csv").read_text().splitlines()
     names, values = metrics[0].split(","), [line.split(",") for line in metrics[1:]]
     column = names.index("val/eps_mse_t100")
     last = [float(v[column]) for v in values if v[column]][-1]

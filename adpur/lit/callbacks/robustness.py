@@ -98,6 +98,7 @@ class Robustness(pl.Callback):
         view = self.gradient.view(defense.purifier)
 
         def watch(iteration: int, loss: Tensor) -> None:
+            module.heed()
             module.tell(f"{column}  step {iteration + 1}  loss {loss.mean():.2f}")
 
         def search(x: Tensor, y: Tensor, noise: Noise) -> Tensor:
