@@ -123,8 +123,8 @@ class Noise:
         last-bit difference of a vectorised logarithm survives the cast to fp32.
         """
         u = self._uniform(like, stream)
-        radius, angle = u[:2].log().mul_(-2).sqrt_(), u[2:] * (2 * math.pi)
-        return _shaped(torch.cat((radius * angle.cos(), radius * angle.sin())), like)
+        radius, angle = u[:2].log().mul_(-2).sqrt_(), u[2:].mul_(2 * math.pi)
+        return _shaped(torch.cat((angle.cos().mul_(radius), angle.sin().mul_(radius))), like)
 
     def uniform(self, like: Tensor, stream: Stream) -> Tensor:
         """Uniform noise on (0, 1) of the shape, dtype and device of `like` `(B, ...)`."""
@@ -184,10 +184,10 @@ def philox(counter: list[Tensor], key: list[Tensor]) -> Tensor:
     keys = torch.where(turns % 2 == 0, keys.flip(1), keys)
     for turn in range(10):
         product = even * factors[turn % 2]  # wraps modulo 2**64: the bits are right
-        high = product.bitwise_right_shift(32).bitwise_and_(MASK)
-        even = high.bitwise_xor_(odd).bitwise_xor_(keys[turn])
-        odd = product.bitwise_and_(MASK).flip(0)
-    return torch.stack((even[0], odd[1], even[1], odd[0]))
+        high = product.bitwise_right_shift(32)
+        even = high.bitwise_xor_(odd).bitwise_xor_(keys[turn]).bitwise_and_(MASK)
+        odd = product.flip(0)  # its upper half is masked away with the next `even`
+    return torch.stack((even[0], odd[1], even[1], odd[0])).bitwise_and_(MASK)
 
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)

@@ -62,7 +62,7 @@ def test_one_offline_run_per_row_holds_summary_histograms_and_pictures(tmp_path:
     for name in ("t/clean", "t/pgd 0.3", "score_norm/clean", "score_norm/bpda 0.3"):
         assert ssni[f"{name}._type"] == "histogram"
         assert sum(ssni[f"{name}.values"]) == 12 * 3
-    assert ssni["t_figure._type"] == ssni["gallery/pgd._type"] == "image-file"
+    assert ssni["t_figure._type"] == ssni["gallery/pgd 0.3._type"] == "image-file"
     assert "t/clean._type" not in runs["diffpure"][1]
     assert module.outcomes
 
