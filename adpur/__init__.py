@@ -19,6 +19,7 @@ _HOMES = {
     ],
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
     "adpur.lit.callbacks.robustness": ["Robustness"],
+    "adpur.lit.callbacks.samples": ["SampleGrid"],
     "adpur.lit.data.digits": ["Digits"],
     "adpur.lit.evaluation": ["Evaluation", "Row"],
     "adpur.lit.training": ["ClassifierTraining", "DiffusionTraining"],

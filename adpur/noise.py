@@ -91,6 +91,7 @@ class Noise:
     step: Value = 0
     pooled: frozenset[Stream] = field(default=frozenset())
     member: Value = 0
+    drawn: "tuple[Stream, int, Tensor] | None" = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         for name, bits in LIMITS.items():
@@ -108,13 +109,22 @@ class Noise:
 
     def __getitem__(self, rows: Tensor | slice) -> "Noise":
         """The keys of some rows."""
-        return self.fold(**{name: value[rows] for name, value in self._tensors()})
+        return self.fold(**{n: v[rows] for n, v in self._tensors()}, drawn=None)
 
     def repeat(self, copies: int) -> "Noise":
         """`copies` of all rows, copy-major, each with its own `draw` 0, 1, ..."""
-        tiled = {name: value.repeat(copies) for name, value in self._tensors()}
-        draw = torch.arange(copies, device=self.index.device).repeat_interleave(len(self.index))
-        return self.fold(**tiled | {"draw": draw})
+        return self._tiled("draw", torch.arange(copies))
+
+    def ahead(self, like: Tensor, stream: Stream, first: int, last: int) -> "Noise":
+        """The same keys with the noise of steps first..last drawn now, in one call.
+
+        One call for five steps of 128 small images costs a third of five calls.
+        """
+        steps = torch.arange(first, last + 1)
+        noise = self._tiled("step", steps).normal(
+            like.repeat(len(steps), *[1] * (like.dim() - 1)), stream
+        )
+        return self.fold(drawn=(stream, first, noise.view(len(steps), *like.shape)))
 
     def normal(self, like: Tensor, stream: Stream) -> Tensor:
         """Standard Gaussian noise of the shape, dtype and device of `like` `(B, ...)`.
@@ -122,6 +132,9 @@ class Noise:
         Box-Muller in fp64 whatever the dtype: runs in fp32 and fp64 see the same noise, and no
         last-bit difference of a vectorised logarithm survives the cast to fp32.
         """
+        if self.drawn is not None and self.drawn[0] is stream:
+            _, first, noise = self.drawn
+            return noise[int(self.step) - first]
         u = self._uniform(like, stream)
         radius, angle = u[:2].log().mul_(-2).sqrt_(), u[2:].mul_(2 * math.pi)
         return _shaped(torch.cat((angle.cos().mul_(radius), angle.sin().mul_(radius))), like)
@@ -158,6 +171,12 @@ class Noise:
         ]
         role = column(self.vote) << 20 | self.stage << 8 | stream << 4 | source
         return counter, [column(self.seed), role]
+
+    def _tiled(self, name: str, values: Tensor) -> "Noise":
+        """All rows once for each value of one part of the key, value-major."""
+        tiled = {n: v.repeat(len(values)) for n, v in self._tensors()}
+        part = values.to(self.index.device).repeat_interleave(len(self.index))
+        return self.fold(**tiled | {name: part, "drawn": None})
 
     def _tensors(self) -> Iterable[tuple[str, Tensor]]:
         names = ("index", "draw", "vote", "step", "member")

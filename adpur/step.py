@@ -24,6 +24,11 @@ class Stepped(NamedTuple):
 class Step(ABC):
     """A rule for x_s given x_t; `noise.step` counts the steps that remain, never those done."""
 
+    @property
+    @abstractmethod
+    def stream(self) -> Stream | None:
+        """The stream it draws from at every step, which a loop may draw ahead; None if none."""
+
     @abstractmethod
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
         """x_s from x_t, with t and s `(B,)`; sigma_s = 0 adds no noise."""
@@ -57,6 +62,11 @@ class Ancestral(Step):
             raise ConfigError(
                 f"Ancestral variance fixed_large belongs to eta 1, got eta {self.eta}"
             )
+
+    @property
+    def stream(self) -> Stream | None:
+        """DDIM draws nothing."""
+        return Stream.REVERSE if self.eta > 0 else None
 
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
         """See the class."""
@@ -93,6 +103,11 @@ class CheckpointedStep(Step):
     """
 
     inner: Step
+
+    @property
+    def stream(self) -> Stream | None:
+        """The inner step's."""
+        return self.inner.stream
 
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
         """The inner step's result, without its activations."""

@@ -90,6 +90,15 @@ def test_repeat_is_copy_major() -> None:
     assert torch.equal(repeated[2:], draw(noise.fold(draw=1)))
 
 
+def test_noise_drawn_ahead_is_the_same_noise() -> None:
+    noise = Noise(torch.tensor([7, 3]), draw=torch.tensor([1, 2]), seed=4)
+    ahead = noise.ahead(LIKE[:2], Stream.REVERSE, 3, 6)
+    for step in (3, 5, 6):
+        keyed, early = noise.fold(step=step), ahead.fold(step=step)
+        assert torch.equal(draw(keyed), draw(early))
+        assert torch.equal(draw(keyed, Stream.FORWARD), draw(early, Stream.FORWARD))
+
+
 def test_the_same_noise_in_every_dtype() -> None:
     noise = Noise(torch.arange(5))
     wide = noise.normal(LIKE.double(), Stream.FORWARD)

@@ -1,6 +1,6 @@
 """The reverse loop, once, for every diffusion purifier."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,12 +9,15 @@ from torch import Tensor
 from adpur.errors import ConfigError
 from adpur.grid import Grid, Strided
 from adpur.level import Constant, NoiseLevel
-from adpur.models.denoiser import calls_made
+from adpur.models.denoiser import Denoiser, calls_made
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.purify.base import Levels, Purified, Purifier, Tap
 from adpur.step import Ancestral, Step
 from adpur.types import expand, to_signed, to_unit
+
+AHEAD = 2**21
+"""Noise values drawn in one call at most: 8 MB in fp32."""
 
 
 @dataclass(frozen=True)
@@ -67,22 +70,14 @@ class Diffusion(Purifier):
         levels: Levels | None = None,
         tap: Tap | None = None,
     ) -> Purified:
-        """See the class; a row that needs fewer steps than its chunk waits, bit for bit."""
+        """See the class and `reverse`."""
         levels = levels if levels is not None else self.levels(x, nets, noise)
         times = self.grid.times(self._snap(levels.t[0], nets))
         denoiser = nets.denoiser
         x = to_signed(x)
         if self.inject:
             x = denoiser.schedule.diffuse(x, times[0], noise.normal(x, Stream.FORWARD))
-        nfe = torch.zeros(len(x), dtype=torch.int64, device=times.device)
-        for k in range(len(times) - 1):
-            t, s, to_go, before = times[k], times[k + 1], len(times) - 1 - k, calls_made()
-            moved = self.step.step(x, t, s, denoiser, noise.fold(step=to_go))
-            if tap is not None:
-                tap(to_go, t, x.detach(), moved.x0.detach())
-            moves = s < t
-            nfe += moves * (calls_made() - before)
-            x = torch.where(expand(moves, x).bool(), moved.x, x)
+        x, nfe = reverse(x, times, self.step, denoiser, noise, tap)
         x = to_unit(x)
         return Purified(x.clamp(0, 1) if self.clamp else x, times[:1], nfe)
 
@@ -96,3 +91,32 @@ class Diffusion(Purifier):
 
     def _snap(self, t: Tensor, nets: Networks) -> Tensor:
         return self.grid.snap(t, nets.denoiser.schedule.end)
+
+
+def reverse(
+    x: Tensor, times: Tensor, step: Step, denoiser: Denoiser, noise: Noise, tap: Tap | None = None
+) -> tuple[Tensor, Tensor]:
+    """Walk `x` (signed, at times[0]) down the columns of `times` `(K+1, B)`.
+
+    A row whose time stands still waits unchanged, bit for bit. Returns x at times[-1] and the
+    measured network calls of each row, waiting excluded.
+    """
+    nfe = torch.zeros(len(x), dtype=torch.int64, device=times.device)
+    for to_go, keys in _steps_to_go(x, step, noise, len(times) - 1):
+        t, s, before = times[-1 - to_go], times[-to_go], calls_made()
+        moved = step.step(x, t, s, denoiser, keys)
+        if tap is not None:
+            tap(to_go, t, x.detach(), moved.x0.detach())
+        moves = s < t
+        nfe += moves * (calls_made() - before)
+        x = torch.where(expand(moves, x).bool(), moved.x, x)
+    return x, nfe
+
+
+def _steps_to_go(x: Tensor, step: Step, noise: Noise, count: int) -> Iterator[tuple[int, Noise]]:
+    """count, ..., 1 with the keys of each, the noise drawn a block of steps at a time."""
+    block = max(1, AHEAD // max(1, x.numel()))
+    for to_go in range(count, 0, -1):
+        if step.stream is not None and (count - to_go) % block == 0:
+            noise = noise.ahead(x, step.stream, max(1, to_go - block + 1), to_go)
+        yield to_go, noise.fold(step=to_go)

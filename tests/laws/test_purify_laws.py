@@ -88,6 +88,15 @@ def test_mixed_levels_equal_each_alone(step: Step) -> None:
         assert torch.equal(mixed[i : i + 1], alone)
 
 
+@pytest.mark.parametrize("ahead", [1, 2 * 64, 3 * 64])
+def test_how_much_is_drawn_ahead_changes_no_bit(
+    ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, plain = images(7, torch.float32), run(PURIFIERS[1], images(7, torch.float32))
+    monkeypatch.setattr("adpur.purify.diffusion.AHEAD", ahead)
+    assert torch.equal(run(PURIFIERS[1], x), plain)
+
+
 def test_flat_reweighting_is_diffpure() -> None:
     x = images(7, torch.float32)
     flat = Diffusion(Reweighted(100, Flat(), REFERENCE, NORM), Strided(20))

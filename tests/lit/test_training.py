@@ -16,6 +16,7 @@ from adpur import (
     ClassifierTraining,
     DiffusionTraining,
     Digits,
+    SampleGrid,
     ScoreNorm,
     load_classifier,
     load_denoiser,
@@ -45,7 +46,7 @@ class Kill(pl.Callback):
 def fit(folder: Path, module: pl.LightningModule, *extra: pl.Callback) -> pl.Trainer:
     """Two epochs of four batches, going on from the last checkpoint if there is one."""
     kept = ModelCheckpoint(folder, save_last=True, every_n_train_steps=1)
-    callbacks = [EMAWeightAveraging(decay=0.9), kept, *extra]
+    callbacks = [EMAWeightAveraging(decay=0.9), SampleGrid(4, stride=100), kept, *extra]
     made = trainer(folder, callbacks, max_epochs=2, enable_checkpointing=True,
                    limit_val_batches=1, num_sanity_val_steps=0, log_every_n_steps=1)  # fmt: skip
     last = folder / "last.ckpt"
@@ -67,6 +68,9 @@ def test_a_killed_fit_resumes_mid_epoch_to_the_same_bits(tmp_path: Path) -> None
         straight.state_dict().items(), resumed.state_dict().values(), strict=True
     ):
         assert torch.equal(one, two), name
+    pictures = [sorted((f / "samples").iterdir()) for f in (a, b)]
+    assert [p.name for p in pictures[0]] == ["0000004.png", "0000008.png"]
+    assert [p.read_bytes() for p in pictures[0]] == [p.read_bytes() for p in pictures[1]]
     weights = "weights/unet/diffusion_pytorch_model.safetensors"
     assert (a / weights).read_bytes() == (b / weights).read_bytes()
 

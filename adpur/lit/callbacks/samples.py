@@ -1,0 +1,72 @@
+"""What a diffusion model draws while it learns."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from adpur import figures
+from adpur.errors import ConfigError
+from adpur.grid import Strided
+from adpur.lit.data.base import Batch
+from adpur.lit.training import DiffusionTraining
+from adpur.noise import Noise, Stream
+from adpur.purify.diffusion import reverse
+from adpur.step import Ancestral
+from adpur.types import to_unit
+
+
+class SampleGrid(pl.Callback):
+    """A grid of samples at every validation, from the same noise: one PNG, and W&B's panel.
+
+    Put it after `EMAWeightAveraging`, so that the averaged network draws.
+
+    Args:
+        count: images.
+        stride: of the DDPM reverse process; T / stride network calls of `count` rows.
+    """
+
+    def __init__(self, count: int = 16, stride: int = 20) -> None:
+        if count < 1:
+            raise ConfigError(f"SampleGrid count must be a positive integer, got {count}")
+        self.count, self.grid = count, Strided(stride)
+
+    @rank_zero_only
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: object,
+        batch: Batch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draw beside the first batch, while averaged weights are in place."""
+        if batch_idx or trainer.sanity_checking:
+            return
+        assert isinstance(pl_module, DiffusionTraining)
+        samples = self.draw(pl_module)
+        columns = -(-self.count // 2)
+        lines = [("", samples[:columns]), ("", samples[columns:])]
+        title = f"step {trainer.global_step}"
+        file = Path(trainer.default_root_dir) / "samples" / f"{trainer.global_step:07d}.png"
+        figures.save(figures.image_grid(lines, title), file)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("samples", [str(file)])
+
+    @torch.no_grad()
+    def draw(self, module: DiffusionTraining) -> torch.Tensor:
+        """Samples `(count, C, H, W)` in [0, 1], a function of the weights and the seed alone."""
+        denoiser = module.denoiser
+        index = torch.arange(self.count, device=module.device)
+        noise = Noise(index, module.seed)
+        like = torch.zeros(self.count, *denoiser.shape, device=module.device)
+        end = self.grid.snap(
+            torch.full((self.count,), denoiser.schedule.end), denoiser.schedule.end
+        )
+        start = noise.normal(like, Stream.FORWARD)
+        x, _ = reverse(start, self.grid.times(top), Ancestral(clip=True), denoiser, noise)
+        return to_unit(x).cpu()
