@@ -64,9 +64,8 @@ class SampleGrid(pl.Callback):
         index = torch.arange(self.count, device=module.device)
         noise = Noise(index, module.seed)
         like = torch.zeros(self.count, *denoiser.shape, device=module.device)
-        end = self.grid.snap(
-            torch.full((self.count,), denoiser.schedule.end), denoiser.schedule.end
-        )
+        end = denoiser.schedule.end
+        top = self.grid.snap(torch.full((self.count,), end), end)
         start = noise.normal(like, Stream.FORWARD)
         x, _ = reverse(start, self.grid.times(top), Ancestral(clip=True), denoiser, noise)
         return to_unit(x).cpu()
