@@ -102,21 +102,22 @@ class Evaluation(pl.LightningModule):
                 "the clean column alone"
             )
         self.records = Records(Path(self.trainer.default_root_dir), self.global_rank)
-        self._claim()
+        identity = self.identity()
+        self._claim(identity)
         if self.trainer.is_global_zero:
             for row_runs in self._row_runs():
                 for name, row in self.rows.items():
-                    row_runs.start(name, describe(row), digest([self.identity(), name]))
+                    row_runs.start(name, describe(row), digest([identity, name]))
         self.records.read()
         for defense in self.defenses.values():
             defense.workers = self.workers or idle_cores(self.trainer)
 
-    def _claim(self) -> None:
+    def _claim(self, identity: dict[str, Any]) -> None:
         """Claim on the first process, refuse on all: none is left waiting for the others."""
         refusal = ""
         if self.trainer.is_global_zero:
             try:
-                self.records.claim(self.identity(), self.columns)
+                self.records.claim(identity, self.columns)
             except ConfigError as error:
                 refusal = str(error)
         if refusal := self.trainer.strategy.broadcast(refusal):
