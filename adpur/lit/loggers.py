@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
 
 Mode = Literal["online", "offline", "disabled"]
@@ -37,6 +38,13 @@ class AutoWandbLogger(WandbLogger):
         if kwargs.get("resume") is None:  # the command line passes None explicitly
             kwargs["resume"] = "allow"
         super().__init__(project=project, save_dir=save_dir, mode=mode or wandb_mode(), **kwargs)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the run: a second fit in the same process must not go on with it."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish()
 
 
 class RowRuns(Logger):
