@@ -131,14 +131,15 @@ def mixed_pair(nets, x, index, chunks: int, rows: int) -> Pair:
 
 
 def noise_pair(nets, x, index) -> Pair:
-    """One draw of R rows against one network call."""
+    """The noise of R rows and all steps, drawn as the reverse loop draws it, against its calls."""
     noise, t = Noise(index[:ROWS]), torch.full((ROWS,), 50)
 
     def bare() -> None:
         with torch.no_grad():
-            nets.denoiser(x[:ROWS], t)
+            for _ in range(STEPS):
+                nets.denoiser(x[:ROWS], t)
 
-    return lambda: noise.normal(x[:ROWS], Stream.REVERSE), bare
+    return lambda: noise.ahead(x[:ROWS], Stream.REVERSE, 1, STEPS), bare
 
 
 def report(name: str, pair: Pair, count: int, aim: str) -> None:
