@@ -27,7 +27,7 @@ COLUMN_WIDTH = 3.4
 
 
 def histograms(values: Mapping[str, NDArray[np.float64]], label: str, title: str) -> Figure:
-    """Overlaid histograms, one fill and hatch a name, their medians as ticks on top."""
+    """Overlaid histograms, one fill and hatch a name, medians in the legend."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN_WIDTH, 2.1))
         axes = figure.subplots()

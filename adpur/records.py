@@ -13,7 +13,8 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,8 @@ class Records:
     def read(self) -> None:
         """Load the rows of every process that ever wrote here."""
         self.scores = {}
-        for file in sorted(self.folder.glob("rows-*.jsonl")):
-            for line in file.read_text().splitlines():
-                try:
-                    entry = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # torn by a kill; the image is done again
-                column = Column(entry.pop("row"), entry.pop("attack"), entry.pop("eps"))
-                self.scores.setdefault(column, {})[entry["index"]] = Score(**entry)
+        for column, entry in self._entries("rows"):
+            self.scores.setdefault(column, {})[entry["index"]] = Score(**entry)
 
     def known(self, column: Column, index: Iterable[int]) -> list[Score]:
         """The scores of these images that are already there."""
@@ -126,15 +121,18 @@ class Records:
     def seconds(self) -> dict[Column, float]:
         """Seconds per column over all processes and sessions."""
         total: dict[Column, float] = {}
-        for file in sorted(self.folder.glob("timing-*.jsonl")):
+        for column, entry in self._entries("timing"):
+            total[column] = total.get(column, 0.0) + entry["seconds"]
+        return total
+
+    def _entries(self, kind: str) -> Iterator[tuple[Column, dict[str, Any]]]:
+        for file in sorted(self.folder.glob(f"{kind}-*.jsonl")):
             for line in file.read_text().splitlines():
                 try:
                     entry = json.loads(line)
                 except json.JSONDecodeError:
-                    continue
-                column = Column(entry["row"], entry["attack"], entry["eps"])
-                total[column] = total.get(column, 0.0) + entry["seconds"]
-        return total
+                    continue  # torn by a kill; the image is done again
+                yield Column(entry.pop("row"), entry.pop("attack"), entry.pop("eps")), entry
 
     def _append(self, kind: str, entries: list[dict[str, Any]]) -> None:
         file = self.folder / f"{kind}-{self.rank}.jsonl"
@@ -162,22 +160,16 @@ def _short(value: Any) -> str:
     return text if len(text) <= 40 else f"{text[:12]}..."
 
 
-class _reported:
+@contextmanager
+def _reported(file: Path) -> Iterator[None]:
     """Turn a failing disk into one line that names the path and what is safe."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        if isinstance(error, OSError):
-            why = error.strerror or str(error)
-            raise ConfigError(
-                f"cannot write {self.file} ({why}); records so far are intact: "
-                "make room, then run the same command again"
-            ) from error
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {file} ({error.strerror or error}); records so far are intact: "
+            "make room, then run the same command again"
+        ) from error
 
 
 def _ends_with_newline(stream: Any) -> bool:

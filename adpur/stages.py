@@ -12,6 +12,7 @@ from typing import Any
 import jsonargparse
 import lightning.pytorch as pl
 import torch
+import yaml
 from jsonargparse import (  # type: ignore[attr-defined]
     ActionConfigFile,
     ArgumentError,
@@ -68,7 +69,7 @@ def parse(stage: str, argv: Sequence[str]) -> "CLI":
         raise ConfigError(
             f"adpur {stage} needs a config: adpur {stage} -c NAME (adpur configs lists all)"
         )
-    set_loader("adpur", load_yaml, exceptions=get_yaml_errors())
+    set_loader("adpur", load_yaml, exceptions=(yaml.YAMLError,))
     jsonargparse.set_parsing_settings(import_path_denylist=[])  # turns its built-in denylist on
     try:
         return CLI(stage, words)
@@ -250,13 +251,6 @@ def load_yaml(text: str) -> Any:
     {'eps': 0.03137254901960784, 'file': 'a/b'}
     """
     return _with_fractions(get_loader("yaml")(text))
-
-
-def get_yaml_errors() -> tuple[type[Exception], ...]:
-    """What a broken YAML file raises."""
-    import yaml
-
-    return (yaml.YAMLError,)
 
 
 class _ConfigFile(ActionConfigFile):

@@ -35,7 +35,8 @@ class Training(pl.LightningModule):
     """One network, trained and written to a folder of safetensors and JSON.
 
     All randomness of a step is a function of (seed, step, image), dropout's of (seed, step,
-    process): a resumed fit equals an uninterrupted one, and data order is the loader's state.
+    process), and the data module keeps the place in the data: a resumed fit equals an
+    uninterrupted one.
 
     Args:
         export: folder the trained weights are written to; `adpur test` reads nothing else.
