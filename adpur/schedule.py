@@ -27,16 +27,37 @@ class NoiseSchedule(ABC):
     def sigma(self, t: Tensor) -> Tensor:
         """Noise scale at t, fp64 `(B,)`."""
 
+    @abstractmethod
+    def at(self, ratio: Tensor) -> Tensor:
+        """The time whose noise-to-signal ratio sigma / alpha is `ratio` `(B,)`; differentiable."""
+
+    @abstractmethod
+    def label(self, t: Tensor) -> Tensor:
+        """What a network trained on this schedule is told at t, `(B,)`."""
+
     def diffuse(self, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Forward process in closed form (DDPM Eq. 4): `x` and unit noise `eps` `(B, C, H, W)`."""
         return expand(self.alpha(t), x) * x + expand(self.sigma(t), x) * eps
+
+
+class ContinuousSchedule(NoiseSchedule):
+    """A schedule with an SDE: dx = drift(t) x dt + sqrt(spread(t)) dW (Song et al. 2021, Eq. 5)."""
+
+    @abstractmethod
+    def drift(self, t: Tensor) -> Tensor:
+        """D log alpha / dt, fp64 `(B,)`."""
+
+    @abstractmethod
+    def spread(self, t: Tensor) -> Tensor:
+        """g(t)^2 = d sigma^2 / dt - 2 drift sigma^2, fp64 `(B,)`."""
 
 
 @dataclass(frozen=True)
 class DiscreteVP(NoiseSchedule):
     """DDPM's schedule: integer t in 0..T, abar(0) = 1, abar(t) = prod_{i<=t} (1 - beta_i).
 
-    The network's label at t is t - 1. Defaults to the linear betas of Ho et al. (2020).
+    The network's label at t is t - 1. Defaults to the linear betas of Ho et al. (2020). At a real
+    t, abar is interpolated linearly: what another schedule's times fall on.
 
     >>> schedule = DiscreteVP()
     >>> t = torch.tensor([0, 100])
@@ -55,14 +76,137 @@ class DiscreteVP(NoiseSchedule):
 
     def alpha(self, t: Tensor) -> Tensor:
         """sqrt(abar_t)."""
-        return self._abar.to(t.device)[t].sqrt()
+        return self._abar(t).sqrt()
 
     def sigma(self, t: Tensor) -> Tensor:
         """sqrt(1 - abar_t)."""
-        return (1 - self._abar.to(t.device)[t]).sqrt()
+        return _root(1 - self._abar(t))
+
+    def at(self, ratio: Tensor) -> Tensor:
+        """The real t with abar_t = 1 / (1 + ratio^2) (ScoreOpt on VP models), at most T."""
+        table = self._table(ratio.device)
+        abar = 1 / (1 + ratio.double() ** 2)
+        below = torch.searchsorted(table.flip(0), abar.detach()).clamp(1, self.end)
+        low = self.end - below  # abar lies between table[low + 1] and table[low]
+        share = (table[low] - abar) / (table[low] - table[low + 1])
+        return (low + share).clamp(0, self.end)
+
+    def label(self, t: Tensor) -> Tensor:
+        """T - 1, and 0 where t < 1."""
+        return (t - 1).clamp_min(0)
+
+    def _abar(self, t: Tensor) -> Tensor:
+        table = self._table(t.device)
+        if not t.is_floating_point():
+            return table[t]
+        low = t.detach().floor().long().clamp(0, self.end - 1)
+        return torch.lerp(table[low], table[low + 1], t.double() - low)
+
+    def _table(self, device: torch.device) -> Tensor:
+        if device not in self._tables:
+            self._tables[device] = self._tables[torch.device("cpu")].to(device)
+        return self._tables[device]
 
     @cached_property
-    def _abar(self) -> Tensor:
+    def _tables(self) -> dict[torch.device, Tensor]:
+        """Abar 0..T, once a device: a copy at every step would stop an accelerator."""
         with torch.inference_mode(False):  # a cached inference tensor would break every attack
             betas = torch.tensor((0.0, *self.betas), dtype=torch.float64)
-            return (1 - betas).cumprod(0)
+            return {torch.device("cpu"): (1 - betas).cumprod(0)}
+
+
+@dataclass(frozen=True)
+class LinearVP(ContinuousSchedule):
+    """The VP-SDE of Song et al. (2021): t in [0, 1], beta(t) = beta_min + t (beta_max - beta_min).
+
+    The network's label is 999 t, as in score_sde. alpha_t = exp(-(beta_min t + (beta_max -
+    beta_min) t^2 / 2) / 2).
+
+    >>> t = torch.tensor([0.1], dtype=torch.float64)
+    >>> schedule = LinearVP()
+    >>> round((schedule.sigma(t) / schedule.alpha(t)).item(), 4), round(schedule.at(
+    ...     schedule.sigma(t) / schedule.alpha(t)).item(), 12)
+    (0.3402, 0.1)
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    @property
+    def end(self) -> float:
+        """1."""
+        return 1.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Exp of half the integral of -beta."""
+        return (-0.5 * self._integral(t)).exp()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """sqrt(1 - alpha^2)."""
+        return _root(-torch.expm1(-self._integral(t)))
+
+    def at(self, ratio: Tensor) -> Tensor:
+        """The root of the integral of beta = log(1 + ratio^2)."""
+        wanted, rise = torch.log1p(ratio.double() ** 2), self.beta_max - self.beta_min
+        return 2 * wanted / (self.beta_min + (self.beta_min**2 + 2 * rise * wanted).sqrt())
+
+    def label(self, t: Tensor) -> Tensor:
+        """999 t."""
+        return 999 * t
+
+    def drift(self, t: Tensor) -> Tensor:
+        """-beta(t) / 2."""
+        return -0.5 * self.spread(t)
+
+    def spread(self, t: Tensor) -> Tensor:
+        """beta(t)."""
+        return self.beta_min + t.double() * (self.beta_max - self.beta_min)
+
+    def _integral(self, t: Tensor) -> Tensor:
+        t = t.double()
+        return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
+
+
+@dataclass(frozen=True)
+class VE(ContinuousSchedule):
+    """EDM's schedule: t is sigma itself, x_t = x_0 + t eps (Karras et al. 2022, section 3).
+
+    The network's label is log(t) / 4, EDM's c_noise.
+    """
+
+    sigma_max: float = 80.0
+
+    @property
+    def end(self) -> float:
+        """sigma_max."""
+        return self.sigma_max
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1."""
+        return torch.ones_like(t, dtype=torch.float64)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """T."""
+        return t.double()
+
+    def at(self, ratio: Tensor) -> Tensor:
+        """The ratio."""
+        return ratio.double()
+
+    def label(self, t: Tensor) -> Tensor:
+        """log(t) / 4, finite at 0."""
+        return t.double().clamp_min(1e-6).log() / 4
+
+    def drift(self, t: Tensor) -> Tensor:
+        """0."""
+        return torch.zeros_like(t, dtype=torch.float64)
+
+    def spread(self, t: Tensor) -> Tensor:
+        """2 t."""
+        return 2 * t.double()
+
+
+def _root(v: Tensor) -> Tensor:
+    """Sqrt with the gradient 0 at 0, where a clean image would otherwise get NaN."""
+    positive = v > 0
+    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)

@@ -1,39 +1,106 @@
 """Networks of other conventions as denoisers."""
 
 import json
+from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from adpur.models.denoiser import Denoiser
-from adpur.schedule import DiscreteVP
+from adpur.schedule import VE, NoiseSchedule
 from adpur.types import expand
 
 
-class EpsDenoiser(Denoiser):
-    """An eps-prediction network `net(x_t, label)` on a discrete VP schedule, label = t - 1.
+class NetDenoiser(Denoiser):
+    """A network `net(x_t, label)` of any prediction type, label as its schedule says.
 
     Heads that also predict a variance (twice the channels, Nichol & Dhariwal 2021) are cut to
     the first C channels. The conversion to x0_hat runs in fp32 or wider, whatever the autocast.
     """
 
-    def __init__(self, net: nn.Module, schedule: DiscreteVP, shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, net: nn.Module, schedule: NoiseSchedule, shape: tuple[int, int, int]
+    ) -> None:
         super().__init__(schedule, shape)
         self.net = net
 
-    def eps(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The network's own output, at label t - 1."""
-        label = (t - 1).clamp_min(0).to(x_t.device)
+    def output(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The network's own prediction `(B, C, H, W)`."""
+        label = self.schedule.label(t).to(x_t.device)
+        if label.is_floating_point():
+            label = label.to(x_t.dtype)
         out: Tensor = self.net(x_t, label)[:, : x_t.shape[1]]
         return out
 
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """x0_hat = (x_t - sigma_t eps_hat) / alpha_t."""
-        eps = self.eps(x_t, t)
-        wide = torch.promote_types(eps.dtype, torch.float32)
-        x_t, eps = x_t.to(wide), eps.to(wide)
+        """See the class."""
+        out = self.output(x_t, t)
+        wide = torch.promote_types(out.dtype, torch.float32)
+        x_t, out = x_t.to(wide), out.to(wide)
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        return (x_t - expand(sigma, x_t) * eps) / expand(alpha, x_t)
+        return self.x0(out, x_t, expand(alpha, x_t), expand(sigma, x_t))
+
+    @abstractmethod
+    def x0(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """x0_hat from the network's output; `alpha` and `sigma` are `(B, 1, 1, 1)`."""
+
+
+class EpsDenoiser(NetDenoiser):
+    """eps-prediction (DDPM; score_sde's VP networks with `LinearVP`)."""
+
+    def eps(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The network's own output."""
+        return self.output(x_t, t)
+
+    def x0(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """x0_hat = (x_t - sigma_t eps_hat) / alpha_t."""
+        return (x_t - sigma * out) / alpha
+
+
+class VDenoiser(NetDenoiser):
+    """v-prediction, v = alpha_t eps - sigma_t x_0 on a VP schedule (Salimans & Ho 2022)."""
+
+    def x0(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """x0_hat = alpha_t x_t - sigma_t v_hat."""
+        return alpha * x_t - sigma * out
+
+
+class X0Denoiser(NetDenoiser):
+    """x0-prediction."""
+
+    def x0(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """The output itself."""
+        return out
+
+
+class EDMDenoiser(Denoiser):
+    """EDM's preconditioning of a raw network F (Karras et al. 2022, Eq. 7 and Table 1).
+
+    D(x; sigma) = c_skip x + c_out F(c_in x; c_noise), c_skip = sd^2 / (sigma^2 + sd^2), c_out =
+    sigma sd / sqrt(sigma^2 + sd^2), c_in = 1 / sqrt(sigma^2 + sd^2), c_noise = ln(sigma) / 4.
+    """
+
+    def __init__(
+        self, net: nn.Module, shape: tuple[int, int, int], sigma_data: float = 0.5,
+        sigma_max: float = 80.0,
+    ) -> None:  # fmt: skip
+        super().__init__(VE(sigma_max), shape)
+        self.net = net
+        self.sigma_data = sigma_data
+
+    def extra_repr(self) -> str:
+        """What modules alone do not show."""
+        return f"sigma_data={self.sigma_data}"
+
+    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """See the class."""
+        sigma, sd = self.schedule.sigma(t), self.sigma_data
+        norm = (sigma**2 + sd**2).sqrt()
+        label = self.schedule.label(t).to(x_t)
+        out = self.net(expand(1 / norm, x_t) * x_t, label)
+        wide = torch.promote_types(out.dtype, torch.float32)
+        x_t, out = x_t.to(wide), out.to(wide)
+        return expand((sd / norm) ** 2, x_t) * x_t + expand(sigma * sd / norm, x_t) * out
 
 
 class DiffusersNet(nn.Module):

@@ -45,3 +45,27 @@ class Denoiser(nn.Module, ABC):
         """
         alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
         return (expand(alpha, x_t) * self(x_t, t) - x_t) / expand(sigma**2, x_t)
+
+    def on(self, schedule: NoiseSchedule | None) -> "Denoiser":
+        """The same network at the times of another schedule; itself for its own or for None."""
+        same = schedule is None or schedule is self.schedule or schedule == self.schedule
+        return self if same or schedule is None else Reparametrised(self, schedule)
+
+
+class Reparametrised(Denoiser):
+    """A denoiser on another schedule: equal noise-to-signal ratios, x rescaled to match.
+
+    A VP network at noise level sigma is abar = 1 / (1 + sigma^2) (ScoreOpt, EDM section C.1.1).
+    Discrete networks are asked at real labels, never rounded: t stays differentiable.
+    """
+
+    def __init__(self, inner: Denoiser, schedule: NoiseSchedule) -> None:
+        super().__init__(schedule, inner.shape)
+        self.inner = inner
+
+    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The inner x0_hat at the inner time with this ratio."""
+        alpha = self.schedule.alpha(t)
+        there = self.inner.schedule
+        inner_t = there.at(self.schedule.sigma(t) / alpha)
+        return self.inner.denoise(expand(there.alpha(inner_t) / alpha, x_t) * x_t, inner_t)
