@@ -6,11 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from adpur.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.purify.base import Levels, Purifier, Tap
-from adpur.rows import mapped
+from adpur.purify.base import Context, Levels, Purifier, Tap, score_norms
+from adpur.rows import groups, in_calls, mapped
 
 ROWS = 64
 """The default R: on a CPU, calls of 64 small images already cost what 128 cost per image."""
@@ -21,7 +22,8 @@ class Prediction(NamedTuple):
 
     `logits` `(B, classes)`; the purified `image`; raw and `snapped` levels `(B, S)`; the
     `score_norm` `(B,)` behind them, NaN if none; `nfe` `(B,)` measured calls of diffusion
-    networks, those of the score norm included.
+    networks, those of the score norm included. Of several votes, image and levels are the
+    first's and `nfe` is the sum.
     """
 
     logits: Tensor
@@ -32,6 +34,18 @@ class Prediction(NamedTuple):
     nfe: Tensor
 
 
+class Slope(NamedTuple):
+    """Losses `(B,)`, their gradients `(B, C, H, W)` in x, and `(B,)` in the score norm."""
+
+    value: Tensor
+    grad: Tensor
+    in_norm: Tensor
+
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""`loss(logits, rows)`: per-row losses of some batch rows."""
+
+
 class Defense(nn.Module):
     """Purify, then classify, in network calls of exactly `rows` rows.
 
@@ -39,7 +53,8 @@ class Defense(nn.Module):
         purifier: the deployed purifier.
         networks: what it borrows.
         rows: R. Part of a result's identity: another R changes last bits.
-        workers: threads that each run a chunk of R rows at a time; changes no bit.
+        workers: threads that each work on a part of the batch; changes no bit.
+        ensemble: how many purifications make one prediction, and how.
 
     >>> from adpur.models.classifiers import CifarResNet
     >>> from adpur.purify.base import Identity
@@ -49,83 +64,113 @@ class Defense(nn.Module):
     """
 
     def __init__(
-        self, purifier: Purifier, networks: Networks, rows: int = ROWS, workers: int = 1
+        self,
+        purifier: Purifier,
+        networks: Networks,
+        rows: int = ROWS,
+        workers: int = 1,
+        ensemble: Ensemble = Single(),
     ) -> None:
         super().__init__()
         if rows < 1 or workers < 1:
             raise ConfigError(f"rows and workers must be positive, got {rows} and {workers}")
-        purifier.check(networks)
+        purifier.check(networks, networks.shape)
         self.purifier = purifier
         self.networks = networks
         self.rows = rows
         self.workers = workers
+        self.ensemble = ensemble
 
     def forward(
-        self,
-        x: Tensor,
-        noise: Noise | None = None,
-        levels: Levels | None = None,
+        self, x: Tensor, noise: Noise | None = None, levels: Levels | None = None,
         tap: Tap | None = None,
-    ) -> Prediction:
+    ) -> Prediction:  # fmt: skip
         """Purify and classify; differentiable unless called under `torch.no_grad`.
 
         Args:
             x: images `(B, C, H, W)` in [0, 1].
             noise: keys of the rows; by default rows 0..B-1 of seed 0.
-            levels: raw levels, if already known.
-            tap: observer of the reverse loop, called once per chunk and step.
+            levels: raw levels of every vote, vote-major, if already known.
+            tap: observer of the reverse loop; with several workers, called from their threads.
         """
         with torch.inference_mode(False):  # a purifier may need gradients inside, in clean runs too
             x = self.validated(x.clone() if x.is_inference() else x)
             noise = noise if noise is not None else Noise(torch.arange(len(x), device=x.device))
-            levels = levels if levels is not None else self.levels(x, noise)
-
-            def work(chunk: Tensor, real: int) -> Prediction:
-                return self._chunk(self.purifier, x, noise, levels, chunk, tap)
-
-            cost = self.purifier.steps(levels, self.networks)
-            return Prediction(*mapped(work, cost, self.rows, self.workers))
+            if (votes := self.ensemble.votes) == 1:
+                return self._vote(x, noise, levels, tap)
+            votes_x, keys = x.repeat(votes, 1, 1, 1), noise.tiled("vote", votes)
+            out = self._vote(votes_x, keys, levels, tap)
+            first = Prediction(*(v[: len(x)] for v in out))
+            logits = self.ensemble.combine(out.logits.view(votes, len(x), -1))
+            return first._replace(logits=logits, nfe=out.nfe.view(votes, -1).sum(0))
 
     @torch.no_grad()
-    def levels(self, x: Tensor, noise: Noise) -> Levels:
+    def levels(self, x: Tensor, noise: Noise, view: Purifier | None = None) -> Levels:
         """Raw levels of images in [0, 1], brought to the host: the one synchronisation there is."""
+        view = view if view is not None else self.purifier
+        context = Context(self.networks, self.rows)
 
-        def work(chunk: Tensor, real: int) -> list[Tensor]:
-            levels = self.purifier.levels(x[chunk], self.networks, noise[chunk])
-            return [levels.t.T, levels.score_norm, levels.nfe]
+        def work(part: Tensor) -> list[Tensor]:
+            rows = part.to(x.device)
+            return score_norms(view, x[rows], noise[rows], context)
 
-        t, score_norm, nfe = mapped(work, torch.zeros(len(x)), self.rows, self.workers)
-        t = t.T.cpu()
+        norm, nfe = mapped(work, self._parts(torch.ones(len(x), dtype=torch.int64)), self.workers)
+        return self.leveled(norm.cpu(), nfe, noise, view)
+
+    def leveled(
+        self, norm: Tensor, nfe: Tensor, noise: Noise, view: Purifier | None = None
+    ) -> Levels:
+        """Levels from score norms already measured."""
+        t = (view if view is not None else self.purifier).levels(norm, noise)
         if not torch.isfinite(t).all():  # it would snap to some time and pass for a level
             raise ConfigError(f"{self.purifier} gave a noise level that is not finite")
-        return Levels(t, score_norm, nfe)
+        return Levels(t, norm, nfe)
 
     def loss_and_grad(
-        self,
-        x: Tensor,
-        noise: Noise,
-        levels: Levels,
-        loss: Callable[[Tensor, Tensor], Tensor],
-        view: Purifier | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Per-row losses `(B,)` and their gradients `(B, C, H, W)` with respect to `x`.
+        self, x: Tensor, noise: Noise, levels: Levels, loss: Loss, view: Purifier | None = None,
+        through: bool = False,
+    ) -> Slope:  # fmt: skip
+        """Per-row losses of single votes and their gradients with respect to `x`.
 
-        `loss(logits, rows)` gets a chunk's logits and the batch rows they belong to. Each chunk
-        is backed through before the next is built: memory follows R, not B.
+        Each part of the batch is backed through before the next is built: memory follows R and
+        the number of steps, not B. With `through`, t(x) is not a constant: `in_norm` is the
+        derivative in the score norm it is computed from, else 0.
         """
         view = view if view is not None else self.purifier
+        context = Context(self.networks, self.rows)
 
-        def work(chunk: Tensor, real: int) -> list[Tensor]:
-            part = x[chunk].detach().requires_grad_()
-            logits = self._chunk(view, part, noise, levels, chunk, None, cut=True).logits
-            value = loss(logits, chunk)
-            (grad,) = torch.autograd.grad(value[:real].sum(), part)
-            return [value.detach(), grad]
+        def work(part: Tensor) -> list[Tensor]:
+            rows = part.to(x.device)
+            image, keys, known = x[rows].detach().requires_grad_(), noise[rows], levels.at(part)
+            norm = known.score_norm.detach().requires_grad_(through)
+            if through:
+                known = known._replace(t=view.levels(norm, keys), score_norm=norm)
+            logits = self._classified(view.purify(image, keys, known, context).image)
+            value = loss(logits, part)
+            wanted = [image, norm] if through else [image]
+            grads = torch.autograd.grad(
+                value.sum(), wanted, allow_unused=True, materialize_grads=True
+            )
+            return [value.detach(), *grads, *([] if through else [torch.zeros_like(norm)])]
 
         with torch.inference_mode(False), torch.enable_grad():
-            cost = view.steps(levels, self.networks)
-            value, grad = mapped(work, cost, self.rows, self.workers)
-        return value, grad
+            parts = self._parts(view.steps(levels.t, self.networks), differentiated=True)
+            return Slope(*mapped(work, parts, self.workers))
+
+    def norm_grad(self, x: Tensor, noise: Noise, view: Purifier | None = None) -> Tensor:
+        """Gradient of the score norm of each image, `(B, C, H, W)`."""
+        view = view if view is not None else self.purifier
+        context = Context(self.networks, self.rows)
+
+        def work(part: Tensor) -> list[Tensor]:
+            rows = part.to(x.device)
+            image = x[rows].detach().requires_grad_()
+            norm, _ = score_norms(view, image, noise[rows], context)
+            return list(torch.autograd.grad(norm.sum(), image))
+
+        with torch.inference_mode(False), torch.enable_grad():
+            parts = self._parts(torch.ones(len(x), dtype=torch.int64), differentiated=True)
+            return mapped(work, parts, self.workers)[0]
 
     def validated(self, x: Tensor) -> Tensor:
         """`x` itself, if it holds images this defence can take; else an error that says why."""
@@ -147,19 +192,33 @@ class Defense(nn.Module):
             )
         return x
 
-    def _chunk(
-        self,
-        purifier: Purifier,
-        x: Tensor,
-        noise: Noise,
-        levels: Levels,
-        chunk: Tensor,
-        tap: Tap | None,
-        cut: bool = False,
-    ) -> Prediction:
-        rows = chunk.to(x.device)
-        part, known = x if cut else x[rows], levels.at(chunk)
-        out = purifier.purify(part, self.networks, noise[rows], known, tap)
-        logits = self.networks.classifier(out.image)
-        nfe = known.nfe + out.nfe.cpu()
-        return Prediction(logits, out.image, known.t.T, out.levels.T, known.score_norm, nfe)
+    def _vote(self, x: Tensor, noise: Noise, levels: Levels | None, tap: Tap | None) -> Prediction:
+        known = levels if levels is not None else self.levels(x, noise)
+
+        def work(part: Tensor) -> list[Tensor]:
+            rows, own = part.to(x.device), known.at(part)
+            watch = None if tap is None else lambda seen: tap(seen._replace(row=part[seen.row]))
+            context = Context(self.networks, self.rows, tap=watch)
+            out = self.purifier.purify(x[rows], noise[rows], own, context)
+            logits = self._classified(out.image)
+            return [logits, out.image, own.t.T, out.levels.T, own.score_norm, own.nfe + out.nfe]
+
+        cost = self.purifier.steps(known.t, self.networks)
+        return Prediction(*mapped(work, self._parts(cost, torch.is_grad_enabled()), self.workers))
+
+    def _classified(self, image: Tensor) -> Tensor:
+        return in_calls(lambda i: [self.networks.classifier(image[i])], len(image), self.rows)[0]
+
+    def _parts(self, cost: Tensor, differentiated: bool = False) -> list[Tensor]:
+        """The batch in parts of nearly equal work, for lanes of R rows.
+
+        A differentiated part holds its whole graph: no more than R rows of the largest cost, or
+        4 R rows of little. Others are as large as the workers leave them, up to 16 R.
+        """
+        count, rows = len(cost), self.rows
+        if differentiated:
+            full = rows * max(1, int(cost.max()))
+            parts = max(-(-int(cost.sum()) // full), -(-count // (4 * rows)))
+        else:
+            parts = max(min(self.workers, -(-count // rows)), -(-count // (16 * rows)))
+        return groups(cost, rows, parts)

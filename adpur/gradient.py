@@ -2,17 +2,18 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from adpur.grid import Borrowed, Grid, Strided
+from adpur.level import NoiseLevel
+from adpur.memory import Budget, Memory, Recompute
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.purify.base import Levels, Purified, Purifier, Tap
-from adpur.step import CheckpointedStep, Step
+from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape
 
 
 class GradientMode(ABC):
@@ -38,7 +39,25 @@ class Checkpointed(GradientMode):
 
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier, each step checkpointed."""
-        return purifier.replaced(step=CheckpointedStep)
+        return Remembered(purifier, Recompute())
+
+
+@dataclass(frozen=True)
+class Budgeted(GradientMode):
+    """The exact gradient in a given memory: the steps that fit are kept, the others recomputed.
+
+    Args:
+        gib: for activations, over all threads of the defence.
+    """
+
+    gib: float = 8.0
+
+    def __post_init__(self) -> None:
+        Budget(self.gib)
+
+    def view(self, purifier: Purifier) -> Purifier:
+        """The deployed purifier with a ledger of its own."""
+        return Remembered(purifier, Budget(self.gib))
 
 
 @dataclass(frozen=True)
@@ -53,6 +72,17 @@ class Surrogate(GradientMode):
 
 
 @dataclass(frozen=True)
+class Substitute(GradientMode):
+    """The exact gradient of another purifier: GNS's three short rounds, ScoreOpt's one shot."""
+
+    purifier: Purifier
+
+    def view(self, purifier: Purifier) -> Purifier:
+        """The other one."""
+        return self.purifier
+
+
+@dataclass(frozen=True)
 class BPDA(GradientMode):
     """The classifier's gradient at the purified image (Athalye et al. 2018)."""
 
@@ -62,44 +92,61 @@ class BPDA(GradientMode):
 
 
 @dataclass(frozen=True)
-class StraightThrough(Purifier):
+class Remembered(Around):
+    """Another purifier with another rule for what its steps keep."""
+
+    inner: Purifier
+    memory: Memory = field(compare=False)
+
+    def check(self, nets: Networks, shape: Shape) -> None:
+        """The inner purifier's."""
+        self.inner.check(nets, shape)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The inner purifier's."""
+        return self.inner.seen(x)
+
+    def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
+        """The inner purifier's."""
+        return self.inner.purify(x, noise, levels, replace(context, memory=self.memory))
+
+    def replaced(
+        self,
+        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
+        grid: Callable[[Grid], Grid] = lambda grid: grid,
+    ) -> "Remembered":
+        """With the inner purifier's parts mapped."""
+        return replace(self, inner=self.inner.replaced(level, grid))
+
+
+@dataclass(frozen=True)
+class StraightThrough(Around):
     """Another purifier forward, the identity backward."""
 
     inner: Purifier
 
-    def check(self, nets: Networks) -> None:
+    def check(self, nets: Networks, shape: Shape) -> None:
         """The inner purifier's."""
-        self.inner.check(nets)
+        self.inner.check(nets, shape)
 
-    def levels(self, x: Tensor, nets: Networks, noise: Noise) -> Levels:
+    def seen(self, x: Tensor) -> Tensor:
         """The inner purifier's."""
-        return self.inner.levels(x, nets, noise)
+        return self.inner.seen(x)
 
-    def steps(self, levels: Levels, nets: Networks) -> Tensor:
-        """The inner purifier's."""
-        return self.inner.steps(levels, nets)
-
-    def purify(
-        self,
-        x: Tensor,
-        nets: Networks,
-        noise: Noise,
-        levels: Levels | None = None,
-        tap: Tap | None = None,
-    ) -> Purified:
+    def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """The inner result, as if x had been moved by a constant."""
         with torch.no_grad():
-            purified = self.inner.purify(x, nets, noise, levels, tap)
+            purified = self.inner.purify(x.detach(), noise, levels, context)
         image: Tensor = _Straight.apply(x, purified.image)
         return purified._replace(image=image)
 
     def replaced(
         self,
-        step: Callable[[Step], Step] = lambda step: step,
+        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
         grid: Callable[[Grid], Grid] = lambda grid: grid,
     ) -> "StraightThrough":
         """With the inner purifier's parts mapped."""
-        return replace(self, inner=self.inner.replaced(step, grid))
+        return replace(self, inner=self.inner.replaced(level, grid))
 
 
 class _Straight(torch.autograd.Function):

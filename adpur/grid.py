@@ -10,14 +10,14 @@ from adpur.errors import ConfigError
 
 
 class Grid(ABC):
-    """Non-increasing times from t to 0 for every row."""
+    """Non-increasing times from t to the end of the walk for every row."""
 
     @abstractmethod
     def times(self, t: Tensor) -> Tensor:
-        """`(K+1, B)` times from a snapped `t` `(B,)`; row b starts at t[b] and ends at 0.
+        """`(K+1, B)` times from a snapped `t` `(B,)`; the first is t (or as the grid says).
 
-        Rows that need fewer than K steps wait on the left, at their own t, which keeps every
-        intermediate value finite: a wait at t = 0 would divide 0 by 0.
+        Rows that need fewer than K steps wait on the left, at their first time, never between
+        steps: a wait at t = 0 would divide 0 by 0.
         """
 
     @abstractmethod
@@ -43,19 +43,148 @@ class Strided(Grid):
     stride: int = 1
 
     def __post_init__(self) -> None:
-        if self.stride < 1:
-            raise ConfigError(f"Strided stride must be a positive integer, got {self.stride}")
+        _positive(self, "stride")
 
     def times(self, t: Tensor) -> Tensor:
         """K = max(t) / stride; from a t between multiples, the first step is the shorter one."""
         count = -(-int(t.max()) // self.stride) if len(t) else 0
-        left = torch.arange(count, -1, -1, device=t.device).view(-1, 1) * self.stride
-        return torch.minimum(left, t)
+        return torch.minimum(_countdown(count, t) * self.stride, t)
 
     def snap(self, t: Tensor, end: float) -> Tensor:
         """The nearest multiple of the stride not beyond `end`; halves go up."""
-        top = int(end) // self.stride
-        return (t.double() / self.stride + 0.5).floor().clamp(0, top).long() * self.stride
+        return _multiple(t, self.stride, int(end) // self.stride)
+
+
+@dataclass(frozen=True)
+class Inclusive(Grid):
+    """t + 1, t + 1 - stride, ..., 1, 0: ADDT's evaluation, t / stride + 1 network calls.
+
+    Its images are noised at diffusers' index t, which is this schedule's t + 1, and the index 0
+    is visited too: "NFE 5" at t* = 100 is 6 calls, "NFE 100" is 101.
+
+    >>> Inclusive(50).times(torch.tensor([100, 50, 0])).tolist()
+    [[101, 51, 0], [51, 51, 0], [1, 1, 0], [0, 0, 0]]
+    """
+
+    stride: int = 20
+
+    def __post_init__(self) -> None:
+        _positive(self, "stride")
+
+    def times(self, t: Tensor) -> Tensor:
+        """See the class; a row at 0 stays there."""
+        count = int(t.max()) // self.stride if len(t) else 0
+        left = torch.minimum(_countdown(count, t) * self.stride, t) + 1
+        return torch.cat((torch.where(t > 0, left, t), torch.zeros_like(t)[None]))
+
+    def snap(self, t: Tensor, end: float) -> Tensor:
+        """The nearest multiple of the stride whose successor lies in the schedule."""
+        return _multiple(t, self.stride, (int(end) - 1) // self.stride)
+
+
+@dataclass(frozen=True)
+class Subsequence(Grid):
+    """`count` nearly equal integer steps from any t (RevPure's s* of t*).
+
+    The k-th time from the end is k t / count rounded, halves up; a t below `count` takes t steps.
+
+    >>> Subsequence(4).times(torch.tensor([150, 2])).tolist()
+    [[150, 2], [113, 2], [75, 2], [38, 1], [0, 0]]
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        _positive(self, "count")
+
+    def times(self, t: Tensor) -> Tensor:
+        """K = count, or max(t) if that is less."""
+        own = t.clamp(1, self.count)
+        left = torch.minimum(_countdown(int(own.max()) if len(t) else 0, t), own)
+        times = (left * t / own + 0.5).floor()
+        return times if t.is_floating_point() else times.long()
+
+    def snap(self, t: Tensor, end: float) -> Tensor:
+        """The nearest integer; halves go up."""
+        return _multiple(t, 1, int(end))
+
+
+@dataclass(frozen=True)
+class Even(Grid):
+    """Real times: t, then multiples of `step` down to `last` (DiffPure's VP-SDE: 1e-3 to 1e-5).
+
+    Every t is reachable and t(x) stays differentiable: the first step carries what is left over.
+
+    >>> Even(0.25, 0.125).times(torch.tensor([0.5, 0.375, 0.0])).tolist()
+    [[0.5, 0.375, 0.0], [0.25, 0.25, 0.0], [0.125, 0.125, 0.0]]
+    """
+
+    step: float = 1e-3
+    last: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.last < self.step:
+            raise ConfigError(f"Even needs 0 <= last < step, got {self.last} and {self.step}")
+
+    def times(self, t: Tensor) -> Tensor:
+        """K = max(t) / step, rounded up; a row at or below `last` stays where it is."""
+        slack = 1e-9 * self.step  # 0.3 is not 300 * 0.001
+        count = -int(-(t.max().item() - slack) // self.step) if len(t) else 0
+        left = _countdown(max(count, 0), t) * self.step
+        times = torch.where(left >= t - slack, t, left.clamp_min(self.last))
+        return torch.where(t > self.last, times, t)
+
+    def snap(self, t: Tensor, end: float) -> Tensor:
+        """T itself, at most `end`; 0 if not above `last`."""
+        return torch.where(t > self.last, t.double().clamp(0, end), 0.0)
+
+
+@dataclass(frozen=True)
+class Karras(Grid):
+    """EDM's grid (Karras et al. 2022, Eq. 5): `count` steps from sigma t, the last one to 0.
+
+    t_i = (t^(1/rho) + i / (count - 1) (sigma_min^(1/rho) - t^(1/rho)))^rho, and t_count = 0.
+    """
+
+    count: int = 50
+    sigma_min: float = 0.002
+    rho: float = 7.0
+
+    def __post_init__(self) -> None:
+        if self.count < 2 or not self.sigma_min > 0:
+            raise ConfigError(
+                f"Karras needs count >= 2 and sigma_min > 0, got {self.count}, {self.sigma_min}"
+            )
+
+    def times(self, t: Tensor) -> Tensor:
+        """K = count for every row that moves."""
+        share = torch.arange(self.count, dtype=torch.float64).view(-1, 1) / (self.count - 1)
+        root, low = t.clamp_min(self.sigma_min) ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        times = torch.cat((t[None], ((root + share * (low - root)) ** self.rho)[1:]))
+        times = torch.where(t > self.sigma_min, times, t)  # at sigma_min: one step
+        return torch.cat((times, torch.zeros_like(t)[None]))
+
+    def snap(self, t: Tensor, end: float) -> Tensor:
+        """T itself above sigma_min; below, the nearer of sigma_min and 0."""
+        raised = t.double().clamp(self.sigma_min, end)
+        return torch.where(t < self.sigma_min / 2, 0.0, raised)
+
+
+@dataclass(frozen=True)
+class OneShot(Grid):
+    """t, 0: one network call (ScoreOpt's surrogate of its own purifier).
+
+    >>> OneShot().times(torch.tensor([0.5, 0.0])).tolist()
+    [[0.5, 0.0], [0.0, 0.0]]
+    """
+
+    def times(self, t: Tensor) -> Tensor:
+        """Two."""
+        return torch.stack((t, torch.zeros_like(t)))
+
+    def snap(self, t: Tensor, end: float) -> Tensor:
+        """T itself."""
+        return t.double().clamp(0, end)
 
 
 @dataclass(frozen=True)
@@ -75,3 +204,18 @@ class Borrowed(Grid):
     def snap(self, t: Tensor, end: float) -> Tensor:
         """The deployed grid's."""
         return self.levels.snap(t, end)
+
+
+def _countdown(count: int, t: Tensor) -> Tensor:
+    """count, ..., 1, 0 as a column that broadcasts with `t`."""
+    return torch.arange(count, -1, -1, device=t.device).view(-1, 1)
+
+
+def _multiple(t: Tensor, stride: int, top: int) -> Tensor:
+    return (t.detach().double() / stride + 0.5).floor().clamp(0, top).long() * stride
+
+
+def _positive(grid: Grid, name: str) -> None:
+    value = getattr(grid, name)
+    if value < 1:
+        raise ConfigError(f"{type(grid).__name__} {name} must be a positive integer, got {value}")

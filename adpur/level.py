@@ -1,11 +1,9 @@
 """How much noise each image gets: t(x)."""
 
 import json
-import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,34 +14,33 @@ from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
 from adpur.models.zoo import find_weights
 from adpur.noise import Noise, Source, Stream
-from adpur.rows import mapped
+from adpur.rows import in_calls
+from adpur.schedule import DiscreteVP
 from adpur.types import to_signed
 
 STATISTICS = "score_norms.json"
 
 
-class Level(NamedTuple):
-    """Raw t(x), fp64 `(B,)` in the schedule's unit, and the score norm it came from (or NaN)."""
-
-    t: Tensor
-    score_norm: Tensor
-
-
 class NoiseLevel(ABC):
-    """A rule for the noise level of each image."""
+    """A rule for the noise level t(x) of each image."""
 
     @property
     @abstractmethod
     def configured(self) -> float:
         """The t* the user wrote; the grid must reach it, while a computed t(x) is snapped."""
 
+    @property
+    @abstractmethod
+    def measure(self) -> "ScoreNorm | None":
+        """The score norm t(x) is computed from; None if it needs none."""
+
     @abstractmethod
     def check(self, nets: Networks) -> None:
         """Raise `ConfigError` if this level was made for other networks."""
 
     @abstractmethod
-    def level(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Level:
-        """t(x) of signed images `x` `(B, C, H, W)` in [-1, 1], before snapping."""
+    def level(self, norm: Tensor, noise: Noise) -> Tensor:
+        """t(x), fp64 `(B,)` in the schedule's unit and before snapping, from norms fp64 `(B,)`."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +48,7 @@ class Constant(NoiseLevel):
     """One t* for every image: DiffPure and most of its successors."""
 
     t: float = 100
+    measure = None
 
     @property
     def configured(self) -> float:
@@ -60,10 +58,39 @@ class Constant(NoiseLevel):
     def check(self, nets: Networks) -> None:
         """A constant fits any."""
 
-    def level(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Level:
+    def level(self, norm: Tensor, noise: Noise) -> Tensor:
         """t* for each row."""
-        t = torch.full((len(x),), float(self.t), dtype=torch.float64, device=x.device)
-        return Level(t, torch.full_like(t, math.nan))
+        return torch.full_like(norm, float(self.t))
+
+
+@dataclass(frozen=True)
+class Jittered(NoiseLevel):
+    """Another level plus a uniform draw on [-width, width]: DiffPure's `rand_t`.
+
+    The whole purification uses the drawn level, forward and reverse.
+    """
+
+    inner: NoiseLevel
+    width: float
+
+    @property
+    def configured(self) -> float:
+        """The inner t*."""
+        return self.inner.configured
+
+    @property
+    def measure(self) -> "ScoreNorm | None":
+        """The inner level's."""
+        return self.inner.measure
+
+    def check(self, nets: Networks) -> None:
+        """The inner level's."""
+        self.inner.check(nets)
+
+    def level(self, norm: Tensor, noise: Noise) -> Tensor:
+        """One draw per key."""
+        u = noise.fold(step=0).uniform(norm.detach(), Stream.LEVEL).to(norm.device)
+        return self.inner.level(norm, noise) + self.width * (2 * u - 1)
 
 
 @dataclass(frozen=True)
@@ -73,6 +100,7 @@ class ScoreNorm:
     EPS(x) = 1/levels sum_j score_{t_j}(x_{t_j}) on the equidistant t_j = j horizon / levels,
     one keyed Gaussian each: the norm of the mean, as in Zhang et al. (2023), not the mean of
     norms. It costs `levels` network calls an image. `levels=1` is SSNI's single score norm.
+    `horizon` counts DDPM steps; networks of other schedules are asked at equal noise.
     """
 
     horizon: int = 20
@@ -84,12 +112,13 @@ class ScoreNorm:
                 f"ScoreNorm needs 1 <= levels <= horizon, got {self.levels}, {self.horizon}"
             )
 
-    @torch.no_grad()
     def __call__(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Tensor:
-        """Score norms fp64 `(B,)` of signed images."""
+        """Score norms fp64 `(B,)` of signed images; differentiable in x."""
+        if not isinstance(scorer.schedule, DiscreteVP):
+            scorer = scorer.on(DiscreteVP())
         total = torch.zeros_like(x)
         for j in range(1, self.levels + 1):
-            t = torch.full((len(x),), round(j * self.horizon / self.levels), device=x.device)
+            t = torch.full((len(x),), round(j * self.horizon / self.levels))
             eps = noise.fold(step=j).normal(x, Stream.LEVEL)
             total = total + scorer.score(scorer.schedule.diffuse(x, t, eps), t)
         return (total / self.levels).double().flatten(1).norm(dim=1)
@@ -199,9 +228,10 @@ class Sigmoid(Curve):
 
 @dataclass(frozen=True)
 class Reweighted(NoiseLevel):
-    """SSNI: a level per image from its score norm, clamped to [0, T] and later snapped.
+    """SSNI: a level per image from its score norm, snapped to the grid before diffusing.
 
-    No gradient flows through t(x) (SSNI Algorithms 2 and 3 treat it as a constant).
+    By default an attack takes t(x) for a constant (SSNI Algorithms 2 and 3); `LevelGradient` is
+    how it may not.
     """
 
     base: float
@@ -222,6 +252,11 @@ class Reweighted(NoiseLevel):
         """The t* that f reweights."""
         return self.base
 
+    @property
+    def measure(self) -> ScoreNorm:
+        """EPS."""
+        return self.score_norm
+
     def check(self, nets: Networks) -> None:
         """The reference must come from the network that scores."""
         now = fingerprint(nets.scorer)
@@ -231,11 +266,9 @@ class Reweighted(NoiseLevel):
                 f"({self.reference.scorer[:12]}, now {now[:12]}); run adpur calibrate again"
             )
 
-    def level(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Level:
+    def level(self, norm: Tensor, noise: Noise) -> Tensor:
         """t(x) = f(||EPS(x)||, t*)."""
-        norm = self.score_norm(x, scorer, noise)
-        t = self.curve.reweight(norm, self.base, self.reference)
-        return Level(t.clamp(0, scorer.schedule.end), norm)
+        return self.curve.reweight(norm, self.base, self.reference)
 
 
 def calibrate(
@@ -243,13 +276,15 @@ def calibrate(
 ) -> Reference:
     """Statistics of the score norms of clean [0, 1] `images` `(n, C, H, W)`, `rows` a call."""
     noise = noise.fold(source=Source.CALIBRATE)
-    if score_norm.horizon > scorer.schedule.end:
-        raise ConfigError(f"horizon {score_norm.horizon} lies beyond T = {scorer.schedule.end:g}")
+    end = scorer.schedule.end if isinstance(scorer.schedule, DiscreteVP) else DiscreteVP().end
+    if score_norm.horizon > end:
+        raise ConfigError(f"horizon {score_norm.horizon} lies beyond T = {end:g}")
 
-    def work(chunk: Tensor, _: int) -> list[Tensor]:
+    def work(chunk: Tensor) -> list[Tensor]:
         return [score_norm(to_signed(images[chunk]), scorer, noise[chunk])]
 
-    (norms,) = mapped(work, torch.zeros(len(images)), rows)
+    with torch.no_grad():
+        (norms,) = in_calls(work, len(images), rows)
     return Reference(
         mean=norms.mean().item(),
         sd=norms.std().item(),

@@ -6,11 +6,11 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from adpur.errors import ConfigError
 from adpur.models.denoiser import Denoiser
 from adpur.noise import Noise, Stream
+from adpur.schedule import VE, ContinuousSchedule, NoiseSchedule
 from adpur.types import expand
 
 
@@ -22,12 +22,24 @@ class Stepped(NamedTuple):
 
 
 class Step(ABC):
-    """A rule for x_s given x_t; `noise.step` counts the steps that remain, never those done."""
+    """A rule for x_s given x_t; `noise.step` counts the steps that remain, never those done.
+
+    Times are `(B,)` on the host. Values and gradients stay finite at t = s = 0, where a row may
+    wait; what a step makes of a waiting row is dropped.
+    """
 
     @property
     @abstractmethod
     def stream(self) -> Stream | None:
         """The stream it draws from at every step, which a loop may draw ahead; None if none."""
+
+    @abstractmethod
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Raise `ConfigError` if the step needs another schedule."""
+
+    @abstractmethod
+    def calls(self, s: Tensor) -> Tensor:
+        """How many network calls a row's step to `s` uses, int64 `(B,)`."""
 
     @abstractmethod
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
@@ -47,11 +59,14 @@ class Ancestral(Step):
             alpha_s)^2, DDPM's beta_t.
         clip: clamp x0_hat to [-1, 1]. It cuts gradients wherever it binds (DDPM's released
             sampler, ADDT's evaluation).
+        rederive: with `clip`, take the direction from the clamped x0_hat; False keeps the
+            network's own eps_hat (diffusers' DDIM as ADDT released it).
     """
 
     eta: float = 1.0
     variance: Literal["posterior", "fixed_large"] = "posterior"
     clip: bool = False
+    rederive: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.eta <= 1:
@@ -68,57 +83,181 @@ class Ancestral(Step):
         """DDIM draws nothing."""
         return Stream.REVERSE if self.eta > 0 else None
 
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Any schedule will do."""
+
+    def calls(self, s: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(s, dtype=torch.int64)
+
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
         """See the class."""
-        x0 = denoiser(x, t)
+        x0 = own = denoiser(x, t)
         if self.clip:
             x0 = x0.clamp(-1, 1)
-        keep_x0, keep_x, spread = self.coefficients(t, s, denoiser)
-        x_s = expand(keep_x0, x) * x0 + expand(keep_x, x) * x
+        schedule = denoiser.schedule
+        spread, direction = self.coefficients(t, s, schedule)
+        turn = direction * schedule.alpha(t)
+        x_s = expand(schedule.alpha(s) - turn, x) * x0 + expand(direction, x) * x
+        if not self.rederive:
+            x_s = x_s + expand(turn, x) * (x0 - own)
         if self.eta > 0:
             x_s = x_s + expand(spread, x) * noise.normal(x, Stream.REVERSE)
         return Stepped(x_s, x0)
 
-    def coefficients(
-        self, t: Tensor, s: Tensor, denoiser: Denoiser
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Factors of x0, x_t and z in fp64 `(B,)`; finite at sigma_t = 0, where nothing moves."""
-        schedule = denoiser.schedule
-        alpha_t, alpha_s = schedule.alpha(t), schedule.alpha(s)
-        sigma_t, sigma_s = schedule.sigma(t), schedule.sigma(s)
-        shrink = alpha_t / alpha_s
-        floor = sigma_t.clamp_min(torch.finfo(sigma_t.dtype).tiny)
-        c = self.eta * sigma_s * (1 - (shrink * sigma_s / floor) ** 2).clamp_min(0).sqrt()
-        keep_x = (sigma_s**2 - c**2).clamp_min(0).sqrt() / floor
+    def coefficients(self, t: Tensor, s: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
+        """Factors of z and of x_t - alpha_t x0, fp64 `(B,)`; finite at sigma_t = 0."""
+        sigma_t, sigma_s = _floored(schedule.sigma(t)), schedule.sigma(s)
+        shrink = schedule.alpha(t) / schedule.alpha(s)
+        c = self.eta * sigma_s * _root(1 - (shrink * sigma_s / sigma_t) ** 2)
+        direction = _root(sigma_s**2 - c**2) / sigma_t
         if self.variance == "fixed_large":
-            c = (1 - shrink**2).clamp_min(0).sqrt() * (sigma_s > 0)
-        return alpha_s - keep_x * alpha_t, keep_x, c
+            c = _root(1 - shrink**2) * (sigma_s > 0)
+        return c, direction
 
 
 @dataclass(frozen=True)
-class CheckpointedStep(Step):
-    """Another step, recomputed in the backward pass: memory stays flat in K for one more forward.
+class EulerMaruyama(Step):
+    """The reverse VP- or VE-SDE (eta 1) or its probability-flow ODE (eta 0), by Euler's rule.
 
-    Keyed noise makes the recomputation exact without saving any generator's state.
+    x_s = x_t + (t - s) (-f x_t + (1 + eta^2) / 2 g^2 score) + eta g sqrt(t - s) z (Song et al.
+    2021, Eq. 6 and 13). The last step adds noise too, unless it ends at 0: DiffPure ends at 1e-5.
+    """
+
+    eta: float = 1.0
+
+    @property
+    def stream(self) -> Stream | None:
+        """The ODE draws nothing."""
+        return Stream.REVERSE if self.eta > 0 else None
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """A schedule with an SDE."""
+        if not isinstance(schedule, ContinuousSchedule):
+            raise ConfigError(
+                f"EulerMaruyama needs a continuous schedule, got {type(schedule).__name__}; "
+                "write schedule: {class_path: adpur.LinearVP} in the row"
+            )
+
+    def calls(self, s: Tensor) -> Tensor:
+        """One."""
+        return torch.ones_like(s, dtype=torch.int64)
+
+    def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
+        """See the class."""
+        schedule = denoiser.schedule
+        assert isinstance(schedule, ContinuousSchedule)
+        x0 = denoiser(x, t)
+        span, spread = t - s, schedule.spread(t)
+        push = 0.5 * (1 + self.eta**2) * spread * span
+        x_s = (
+            x
+            - expand(schedule.drift(t) * span, x) * x
+            + expand(push, x) * _score(x, x0, t, schedule)
+        )
+        if self.eta > 0:
+            scale = self.eta * _root(spread * span) * (schedule.sigma(s) > 0)
+            x_s = x_s + expand(scale, x) * noise.normal(x, Stream.REVERSE)
+        return Stepped(x_s, x0)
+
+
+@dataclass(frozen=True)
+class Heun(Step):
+    """EDM's second-order step on `VE`, with churn (Karras et al. 2022, Algorithms 1 and 2).
+
+    Args:
+        gamma: noise is raised to t (1 + gamma) first; min(S_churn / steps, sqrt(2) - 1). 0 is
+            the ODE.
+        low, high: S_min and S_max, the times between which noise is raised.
+        inflate: S_noise.
+    """
+
+    gamma: float = 0.0
+    low: float = 0.0
+    high: float = float("inf")
+    inflate: float = 1.0
+
+    @property
+    def stream(self) -> Stream | None:
+        """The ODE draws nothing."""
+        return Stream.CHURN if self.gamma > 0 else None
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Times are sigmas."""
+        if not isinstance(schedule, VE):
+            raise ConfigError(
+                f"Heun steps through sigma, got a {type(schedule).__name__} schedule; "
+                "write schedule: {class_path: adpur.VE} in the row"
+            )
+
+    def calls(self, s: Tensor) -> Tensor:
+        """Two, and one to reach 0."""
+        return 1 + (s > 0).long()
+
+    def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
+        """See the class."""
+        raised = t * (1 + self.gamma * ((t >= self.low) & (t <= self.high)))
+        if self.gamma > 0:
+            extra = self.inflate * _root(raised**2 - t**2)
+            x = x + expand(extra, x) * noise.normal(x, Stream.CHURN)
+        x0 = denoiser(x, raised)
+        slope = (x - x0) / expand(_floored(raised), x)
+        span = expand(s - raised, x)
+        x_s = x + span * slope
+        again = s > 0
+        if again.any():
+            there = torch.where(again, s, raised)  # rows that reached 0 drop this call
+            second = (x_s - denoiser(x_s, there)) / expand(_floored(there), x)
+            x_s = torch.where(expand(again, x).bool(), x + 0.5 * span * (slope + second), x_s)
+        return Stepped(x_s, x0)
+
+
+@dataclass(frozen=True)
+class Corrected(Step):
+    """A Langevin correction at t before another step (Song et al. 2021, Algorithms 4 and 5).
+
+    x <- x + e score(x, t) + sqrt(2 e) z, with e = 2 a (snr |z| / |score|)^2 and a = (alpha_t /
+    alpha_s)^2, which is 1 - beta_t at stride 1. The norms are each row's own, where score_sde
+    takes the batch's mean.
     """
 
     inner: Step
+    snr: float = 0.16
 
     @property
     def stream(self) -> Stream | None:
         """The inner step's."""
         return self.inner.stream
 
+    def check(self, schedule: NoiseSchedule) -> None:
+        """What the inner step needs."""
+        self.inner.check(schedule)
+
+    def calls(self, s: Tensor) -> Tensor:
+        """One more."""
+        return 1 + self.inner.calls(s)
+
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
-        """The inner step's result, without its activations."""
-        result = checkpoint(
-            self.inner.step,
-            x,
-            t,
-            s,
-            denoiser,
-            noise,
-            use_reentrant=False,
-            preserve_rng_state=False,
-        )
-        return Stepped(*result)
+        """See the class."""
+        score = _score(x, denoiser(x, t), t, denoiser.schedule)
+        z = noise.normal(x, Stream.CORRECTOR)
+        ratio = z.flatten(1).norm(dim=1) / _floored(score.flatten(1).norm(dim=1))
+        shrink = denoiser.schedule.alpha(t) / denoiser.schedule.alpha(s)
+        root = expand(shrink, x) * expand(self.snr * ratio, x)  # sqrt(e / 2)
+        return self.inner.step(x + 2 * root**2 * score + 2 * root * z, t, s, denoiser, noise)
+
+
+def _score(x: Tensor, x0: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """Tweedie's formula, finite at sigma_t = 0."""
+    return (expand(schedule.alpha(t), x) * x0 - x) / expand(_floored(schedule.sigma(t)) ** 2, x)
+
+
+def _floored(sigma: Tensor) -> Tensor:
+    """Sigma, and 1 where it is 0: only waiting rows are there, and their steps are dropped."""
+    return torch.where(sigma > 0, sigma, 1.0)
+
+
+def _root(v: Tensor) -> Tensor:
+    """Sqrt of max(v, 0), with the gradient 0 at 0."""
+    positive = v > 0
+    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)

@@ -15,7 +15,9 @@ def expand(v: Tensor, like: Tensor) -> Tensor:
     >>> expand(torch.tensor([1.0, 2.0]), torch.zeros(2, 3, 4, 4)).shape
     torch.Size([2, 1, 1, 1])
     """
-    return v.to(like).view(-1, *[1] * (like.dim() - 1))
+    # times live on the host: a copy that waits would stop the accelerator at every step
+    v = v.to(like.dtype).to(like.device, non_blocking=True)
+    return v.view(-1, *[1] * (like.dim() - 1))
 
 
 def to_signed(x: Tensor) -> Tensor:

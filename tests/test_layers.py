@@ -7,11 +7,11 @@ import adpur
 
 ROOT = Path(adpur.__file__).parent
 LAYERS = [
-    ["errors", "types", "noise", "schedule", "rows"],
+    ["errors", "types", "noise", "schedule", "rows", "memory"],
     ["models"],
-    ["level", "grid", "step"],
+    ["level", "grid", "step", "guidance"],
     ["purify"],
-    ["gradient", "defense"],
+    ["gradient", "ensemble", "defense"],
     ["threat"],
     ["metrics", "records", "figures"],
     ["lit"],

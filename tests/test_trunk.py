@@ -16,7 +16,7 @@ from adpur import (
     Strided,
 )
 from adpur.noise import philox
-from adpur.rows import chunks, mapped
+from adpur.rows import chunks, groups, in_calls, lanes, mapped
 
 LIKE = torch.zeros(5, 3, 4, 4)
 
@@ -92,11 +92,12 @@ def test_repeat_is_copy_major() -> None:
 
 def test_noise_drawn_ahead_is_the_same_noise() -> None:
     noise = Noise(torch.tensor([7, 3]), draw=torch.tensor([1, 2]), seed=4)
-    ahead = noise.ahead(LIKE[:2], Stream.REVERSE, 3, 6)
-    for step in (3, 5, 6):
-        keyed, early = noise.fold(step=step), ahead.fold(step=step)
+    row, step = torch.tensor([[0, 1], [1, 1], [1, 0]]), torch.tensor([[3, 5], [4, 6], [2, 3]])
+    for k, early in enumerate(noise.ahead(LIKE[:2], Stream.REVERSE, row, step)):
+        keyed = noise[row[k]].fold(step=step[k])
         assert torch.equal(draw(keyed), draw(early))
         assert torch.equal(draw(keyed, Stream.FORWARD), draw(early, Stream.FORWARD))
+        assert torch.equal(draw(keyed.fold(step=9)), draw(early.fold(step=9)))
 
 
 def test_the_same_noise_in_every_dtype() -> None:
@@ -133,12 +134,40 @@ def test_the_global_generator_is_untouched() -> None:
 
 @pytest.mark.parametrize("count", [1, 3, 4, 5, 8, 9])
 def test_chunks_have_exactly_r_rows_and_lose_nothing(count: int) -> None:
-    cost = torch.randint(0, 5, (count,), generator=torch.Generator().manual_seed(count))
-    real = [chunk[:n] for chunk, n in chunks(cost, 4) if len(chunk) == 4]
-    assert sorted(torch.cat(real).tolist()) == list(range(count))
-    assert torch.equal(cost[torch.cat(real)], cost.sort(descending=True).values)
-    (back,) = mapped(lambda chunk, _: [chunk * 10], cost, 4)
+    real = [chunk[:n] for chunk, n in chunks(count, 4) if len(chunk) == 4]
+    assert torch.cat(real).tolist() == list(range(count))
+    (back,) = in_calls(lambda chunk: [chunk * 10], count, 4)
     assert back.tolist() == [10 * i for i in range(count)]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 5, 40])
+def test_groups_share_the_work_and_come_back_in_order(count: int, parts: int) -> None:
+    cost = torch.randint(0, 6, (count,), generator=torch.Generator().manual_seed(count))
+    cut = groups(cost, 4, parts)
+    (back,) = mapped(lambda part: [part * 10], cut, workers=2)
+    assert back.tolist() == [10 * i for i in range(count)]
+    loads = [int(cost[part].sum()) for part in cut]
+    assert count < 40 or max(loads) - min(loads) <= 4 * 5
+
+
+@pytest.mark.parametrize("count", [1, 5, 40, 400])
+def test_lanes_do_every_step_once_in_order_and_stay_full(count: int) -> None:
+    cost = torch.randint(0, 6, (count,), generator=torch.Generator().manual_seed(count))
+    cost[0] = 3
+    plan = lanes(cost, 8)
+    for i in range(count):
+        call, lane = ((plan.row == i) & plan.active).nonzero().T
+        assert len(lane.unique()) <= 1
+        assert plan.to_go[call, lane].tolist() == list(range(int(cost[i]), 0, -1))
+        assert (
+            call.tolist() == list(range(int(call[0]), int(call[0]) + len(call)))
+            if len(call)
+            else True
+        )
+    least = max(-(-int(cost.sum()) // 8), int(cost.max()))
+    assert len(plan.row) <= least + (count > 8)  # Graham: 4/3 at worst, here at most one call
+    assert (plan.to_go <= cost[plan.row]).all()
 
 
 class Recorder(GaussianDenoiser):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import adpur
 from adpur.defense import ROWS, Defense, Prediction
+from adpur.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import RowRuns
@@ -32,10 +33,13 @@ from adpur.threat.oracle import Margin
 
 @dataclass(frozen=True)
 class Row:
-    """One defence of the table: a purifier and the name of the networks it borrows."""
+    """One defence of the table: a purifier, the name of the networks it borrows, and how many of
+    its purifications make one prediction.
+    """
 
     purifier: Purifier
     network: str = "default"
+    ensemble: Ensemble = Single()
 
 
 class Evaluation(pl.LightningModule):
@@ -80,7 +84,9 @@ class Evaluation(pl.LightningModule):
                 raise ConfigError(
                     f"row {name!r} wants network {row.network!r}; there is: {', '.join(networks)}"
                 )
-            self.defenses[name] = Defense(row.purifier, networks[row.network], rows)
+            self.defenses[name] = Defense(
+                row.purifier, networks[row.network], rows, ensemble=row.ensemble
+            )
         self.networks = nn.ModuleDict(networks)
         self.columns: list[Column] = []
         self.blocks: dict[str, Any] = {}

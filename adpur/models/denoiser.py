@@ -1,19 +1,12 @@
 """The one contract every diffusion network is brought to."""
 
-import threading
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from adpur.rows import count_call
 from adpur.schedule import NoiseSchedule
 from adpur.types import expand
-
-_made = threading.local()
-
-
-def calls_made() -> int:
-    """How many network calls this thread has made; purifiers report measured differences."""
-    return getattr(_made, "count", 0)
 
 
 class Denoiser(nn.Module, ABC):
@@ -35,7 +28,7 @@ class Denoiser(nn.Module, ABC):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """Call `denoise`, counting."""
-        _made.count = calls_made() + 1
+        count_call()
         return self.denoise(x_t, t)
 
     def score(self, x_t: Tensor, t: Tensor) -> Tensor:

@@ -2,24 +2,58 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from adpur.grid import Grid
+from adpur.level import NoiseLevel, ScoreNorm
+from adpur.memory import Keep, Memory
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.step import Step
+from adpur.rows import calls_made, in_calls
+from adpur.types import to_signed
 
-Tap = Callable[[int, Tensor, Tensor, Tensor], None]
-"""Read-only observer `tap(steps_to_go, t, x_t, x0_hat)` of the reverse loop, in signed images."""
+Shape = tuple[int, ...] | None
+"""(C, H, W) of the images a purifier will get, None if no network says."""
+
+
+class Seen(NamedTuple):
+    """What a tap sees of rows about to move: which, their steps to go, t, x_t and x0_hat."""
+
+    row: Tensor
+    to_go: Tensor
+    t: Tensor
+    x: Tensor
+    x0: Tensor
+
+
+Tap = Callable[[Seen], None]
+"""Read-only observer of the reverse loop, in signed images; each row and step once."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a purifier borrows and how it is run.
+
+    Args:
+        nets: the networks.
+        rows: R, rows of every network call.
+        memory: what a differentiated step keeps.
+        tap: observer.
+    """
+
+    nets: Networks
+    rows: int
+    memory: Memory = field(default_factory=Keep)
+    tap: Tap | None = None
 
 
 class Levels(NamedTuple):
     """Raw levels `(S, B)` of every stage, the score norms `(B,)` behind them (NaN if none), and
-    the measured network calls `(B,)` they cost.
+    the measured network calls `(B,)` they cost; on the host.
     """
 
     t: Tensor
@@ -28,12 +62,11 @@ class Levels(NamedTuple):
 
     def at(self, rows: Tensor) -> "Levels":
         """The levels of some rows."""
-        score_norm = self.score_norm[rows.to(self.score_norm.device)]
-        return Levels(self.t[:, rows.to(self.t.device)], score_norm, self.nfe[rows])
+        return Levels(self.t[:, rows], self.score_norm[rows], self.nfe[rows])
 
-    def repeat(self, copies: int) -> "Levels":
-        """The levels of `copies` of all rows, copy-major."""
-        return Levels(self.t.repeat(1, copies), *(v.repeat(copies) for v in self[1:]))
+    def stages(self, first: int, last: int) -> "Levels":
+        """Those of stages first..last-1."""
+        return self._replace(t=self.t[first:last])
 
 
 class Purified(NamedTuple):
@@ -47,72 +80,117 @@ class Purified(NamedTuple):
 class Purifier(ABC):
     """A map from [0, 1] images to [0, 1] images that borrows networks and owns none.
 
-    Every method gets rows as `rows.chunks` cut them, so that all network calls have R rows.
+    `purify` gets any number of rows and calls networks with exactly R of them.
     """
 
+    @property
     @abstractmethod
-    def check(self, nets: Networks) -> None:
-        """Raise `ConfigError` if these settings cannot work with these networks."""
+    def depth(self) -> int:
+        """S, how many noise levels it sets."""
+
+    @property
+    @abstractmethod
+    def measure(self) -> ScoreNorm | None:
+        """The score norm its levels need; None if they need none."""
 
     @abstractmethod
-    def levels(self, x: Tensor, nets: Networks, noise: Noise) -> Levels:
-        """The raw noise level of every stage for images `x` `(B, C, H, W)` in [0, 1]."""
+    def check(self, nets: Networks, shape: Shape) -> None:
+        """Raise `ConfigError` if these settings cannot work with these networks and images."""
 
     @abstractmethod
-    def steps(self, levels: Levels, nets: Networks) -> Tensor:
-        """How many reverse steps each row will take, int64 `(B,)`: its cost."""
+    def seen(self, x: Tensor) -> Tensor:
+        """`x` as its first network sees it, still in [0, 1]: where score norms are measured."""
 
     @abstractmethod
-    def purify(
-        self,
-        x: Tensor,
-        nets: Networks,
-        noise: Noise,
-        levels: Levels | None = None,
-        tap: Tap | None = None,
-    ) -> Purified:
-        """Clean `x`, at `levels` if given; differentiable in `x` unless the purifier says not."""
+    def levels(self, norm: Tensor, noise: Noise) -> Tensor:
+        """Raw noise levels fp64 `(S, B)` from score norms fp64 `(B,)`, NaN if not measured."""
+
+    @abstractmethod
+    def steps(self, levels: Tensor, nets: Networks) -> Tensor:
+        """How many steps each row of levels `(S, B)` will take, int64 `(B,)`: its cost."""
+
+    @abstractmethod
+    def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
+        """Clean `x` `(B, C, H, W)` in [0, 1]; differentiable unless the purifier says not."""
 
     @abstractmethod
     def replaced(
         self,
-        step: Callable[[Step], Step] = lambda step: step,
+        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
         grid: Callable[[Grid], Grid] = lambda grid: grid,
     ) -> "Purifier":
-        """The same purifier with every step and grid mapped: how gradient modes make their view."""
+        """The same purifier with every level and grid mapped: SSNI over it, or a surrogate."""
+
+
+class Around(Purifier, ABC):
+    """A purifier that changes how another is applied, not what it decides."""
+
+    inner: Purifier
+
+    @property
+    def depth(self) -> int:
+        """The inner purifier's."""
+        return self.inner.depth
+
+    @property
+    def measure(self) -> ScoreNorm | None:
+        """The inner purifier's."""
+        return self.inner.measure
+
+    def levels(self, norm: Tensor, noise: Noise) -> Tensor:
+        """The inner purifier's."""
+        return self.inner.levels(norm, noise)
+
+    def steps(self, levels: Tensor, nets: Networks) -> Tensor:
+        """The inner purifier's."""
+        return self.inner.steps(levels, nets)
 
 
 @dataclass(frozen=True)
 class Identity(Purifier):
     """No purification: the undefended classifier."""
 
-    def check(self, nets: Networks) -> None:
+    depth = 0
+    measure = None
+
+    def check(self, nets: Networks, shape: Shape) -> None:
         """Nothing can be wrong."""
 
-    def levels(self, x: Tensor, nets: Networks, noise: Noise) -> Levels:
+    def seen(self, x: Tensor) -> Tensor:
+        """Itself."""
+        return x
+
+    def levels(self, norm: Tensor, noise: Noise) -> Tensor:
         """No stages."""
-        norm = x.new_full((len(x),), torch.nan)
-        return Levels(x.new_zeros(0, len(x)), norm, torch.zeros(len(x), dtype=torch.int64))
+        return norm.new_zeros(0, len(norm))
 
-    def steps(self, levels: Levels, nets: Networks) -> Tensor:
+    def steps(self, levels: Tensor, nets: Networks) -> Tensor:
         """None."""
-        return torch.zeros_like(levels.score_norm, dtype=torch.int64)
+        return torch.zeros(levels.shape[1], dtype=torch.int64)
 
-    def purify(
-        self,
-        x: Tensor,
-        nets: Networks,
-        noise: Noise,
-        levels: Levels | None = None,
-        tap: Tap | None = None,
-    ) -> Purified:
+    def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """The image itself."""
-        return Purified(x, x.new_zeros(0, len(x)), torch.zeros(len(x), dtype=torch.int64))
+        return Purified(x, levels.t, torch.zeros(len(x), dtype=torch.int64))
 
     def replaced(
         self,
-        step: Callable[[Step], Step] = lambda step: step,
+        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
         grid: Callable[[Grid], Grid] = lambda grid: grid,
     ) -> "Identity":
         """Itself."""
         return self
+
+
+def score_norms(purifier: Purifier, x: Tensor, noise: Noise, context: Context) -> list[Tensor]:
+    """Score norms fp64 `(B,)` of [0, 1] images and the measured calls `(B,)` they cost.
+
+    NaN and 0 if the purifier needs none; differentiable in `x`.
+    """
+    if (measure := purifier.measure) is None:
+        none = x.new_full((len(x),), torch.nan, dtype=torch.float64)
+        return [none, torch.zeros(len(x), dtype=torch.int64)]
+    before, scorer = calls_made(), context.nets.scorer
+    seen = to_signed(purifier.seen(x))
+    (norm,) = in_calls(lambda i: [measure(seen[i], scorer, noise[i])], len(x), context.rows)
+    calls = (calls_made() - before) // -(-len(x) // context.rows)
+    return [norm, torch.full((len(x),), calls)]

@@ -8,11 +8,15 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.grid import Grid, Strided
-from adpur.level import Constant, NoiseLevel
-from adpur.models.denoiser import Denoiser, calls_made
+from adpur.guidance import Guidance
+from adpur.level import Constant, NoiseLevel, ScoreNorm
+from adpur.memory import Keep, Memory
+from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
-from adpur.purify.base import Levels, Purified, Purifier, Tap
+from adpur.purify.base import Context, Levels, Purified, Purifier, Seen, Shape, Tap
+from adpur.rows import Lanes, calls_made, lanes
+from adpur.schedule import NoiseSchedule
 from adpur.step import Ancestral, Step
 from adpur.types import expand, to_signed, to_unit
 
@@ -22,13 +26,16 @@ AHEAD = 2**21
 
 @dataclass(frozen=True)
 class Diffusion(Purifier):
-    """Diffuse to t(x), then walk the grid back to 0 (DiffPure, SSNI Algorithm 1, RevPure).
+    """Diffuse to t(x), then walk the grid back (DiffPure, SSNI Algorithm 1, RevPure, GDMP, EDM).
 
     Args:
-        level: t(x).
+        level: t(x), in the unit of the schedule.
         grid: the times in between.
         step: how to get from one to the next.
         inject: diffuse first; False is RevPure, which takes x itself for x_t.
+        scaled: without injection, take alpha_t x for x_t.
+        guidance: pull towards the diffused input (GDMP).
+        schedule: walk this one, the network asked at equal noise; by default the network's own.
         clamp: clamp the result to [0, 1]. It cuts gradients where it binds.
     """
 
@@ -36,11 +43,31 @@ class Diffusion(Purifier):
     grid: Grid = Strided(1)
     step: Step = Ancestral()
     inject: bool = True
+    scaled: bool = False
+    guidance: Guidance | None = None
+    schedule: NoiseSchedule | None = None
     clamp: bool = False
+    depth = 1
 
-    def check(self, nets: Networks) -> None:
-        """t* must lie in the schedule and be reachable by the grid."""
-        end, wanted = nets.denoiser.schedule.end, self.level.configured
+    def __post_init__(self) -> None:
+        if self.inject and self.scaled:
+            raise ConfigError("scaled belongs to inject: false; diffusing scales x already")
+
+    @property
+    def measure(self) -> ScoreNorm | None:
+        """The level's."""
+        return self.level.measure
+
+    def check(self, nets: Networks, shape: Shape) -> None:
+        """t* must lie in the schedule and be reachable by the grid, the step must fit both."""
+        if shape is not None and shape != nets.denoiser.shape:
+            raise ConfigError(
+                f"the diffusion model takes images of {nets.denoiser.shape} (C, H, W), the "
+                f"classifier {shape}; wrap the purifier in adpur.Resized"
+            )
+        schedule = self._schedule(nets)
+        self.step.check(schedule)
+        end, wanted = schedule.end, self.level.configured
         if not 0 <= wanted <= end:
             raise ConfigError(f"t* = {wanted:g} lies outside the schedule's 0..{end:g}")
         self.level.check(nets)
@@ -51,72 +78,133 @@ class Diffusion(Purifier):
                 f"the nearest valid t* is {nearest:g}"
             )
 
-    def levels(self, x: Tensor, nets: Networks, noise: Noise) -> Levels:
+    def seen(self, x: Tensor) -> Tensor:
+        """Itself."""
+        return x
+
+    def levels(self, norm: Tensor, noise: Noise) -> Tensor:
         """One stage."""
-        before = calls_made()
-        level = self.level.level(to_signed(x), nets.scorer, noise)
-        nfe = torch.full((len(x),), calls_made() - before)
-        return Levels(level.t[None], level.score_norm, nfe)
+        return self.level.level(norm, noise)[None]
 
-    def steps(self, levels: Levels, nets: Networks) -> Tensor:
+    def steps(self, levels: Tensor, nets: Networks) -> Tensor:
         """The grid's."""
-        return self.grid.steps(self._snap(levels.t[0], nets))
+        return self.grid.steps(self._snap(levels[0].detach(), nets))
 
-    def purify(
-        self,
-        x: Tensor,
-        nets: Networks,
-        noise: Noise,
-        levels: Levels | None = None,
-        tap: Tap | None = None,
-    ) -> Purified:
+    def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """See the class and `reverse`."""
-        levels = levels if levels is not None else self.levels(x, nets, noise)
-        times = self.grid.times(self._snap(levels.t[0], nets))
-        denoiser = nets.denoiser
-        x = to_signed(x)
+        times = self.grid.times(self._snap(levels.t[0], context.nets))
+        denoiser = context.nets.denoiser.on(self.schedule)
+        x = reference = to_signed(x)
         if self.inject:
             x = denoiser.schedule.diffuse(x, times[0], noise.normal(x, Stream.FORWARD))
-        x, nfe = reverse(x, times, self.step, denoiser, noise, tap)
+        elif self.scaled:
+            x = expand(denoiser.schedule.alpha(times[0]), x) * x
+        walk = Walk(self.step, denoiser, context.rows, self.guidance, context.memory, context.tap)
+        x, nfe = reverse(x, reference, times, walk, noise)
         x = to_unit(x)
-        return Purified(x.clamp(0, 1) if self.clamp else x, times[:1], nfe)
+        return Purified(x.clamp(0, 1) if self.clamp else x, times[:1].detach(), nfe)
 
     def replaced(
         self,
-        step: Callable[[Step], Step] = lambda step: step,
+        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
         grid: Callable[[Grid], Grid] = lambda grid: grid,
     ) -> "Diffusion":
-        """With another step and grid."""
-        return replace(self, step=step(self.step), grid=grid(self.grid))
+        """With another level and grid."""
+        return replace(self, level=level(self.level), grid=grid(self.grid))
+
+    def _schedule(self, nets: Networks) -> NoiseSchedule:
+        return self.schedule or nets.denoiser.schedule
 
     def _snap(self, t: Tensor, nets: Networks) -> Tensor:
-        return self.grid.snap(t, nets.denoiser.schedule.end)
+        """The grid's; where t(x) is differentiated, rounding has the identity's gradient."""
+        snapped = self.grid.snap(t, self._schedule(nets).end)
+        rounded = t.requires_grad and not snapped.requires_grad
+        return snapped.double() + (t - t.detach()) if rounded else snapped
+
+
+@dataclass(frozen=True)
+class Walk:
+    """How rows walk: by which step, under which guidance, R at a time.
+
+    Calling it is one step, as `Memory.run` wants it.
+    """
+
+    step: Step
+    denoiser: Denoiser
+    rows: int
+    guidance: Guidance | None = None
+    memory: Memory = Keep()
+    tap: Tap | None = None
+
+    def __call__(
+        self, noise: Noise, x: Tensor, t: Tensor, s: Tensor, reference: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x_s and x0_hat."""
+        moved = self.step.step(x, t, s, self.denoiser, noise)
+        if self.guidance is None or reference is None:
+            return moved
+        shift = self.guidance.shift(x, reference, t, s, self.denoiser.schedule, noise)
+        return moved.x + shift, moved.x0
 
 
 def reverse(
-    x: Tensor, times: Tensor, step: Step, denoiser: Denoiser, noise: Noise, tap: Tap | None = None
+    x: Tensor, reference: Tensor, times: Tensor, walk: Walk, noise: Noise
 ) -> tuple[Tensor, Tensor]:
-    """Walk `x` (signed, at times[0]) down the columns of `times` `(K+1, B)`.
+    """Walk `x` (signed, at times[0]) down the columns of `times` `(K+1, B)` in R lanes.
 
-    A row whose time stands still waits unchanged, bit for bit. Returns x at times[-1] and the
-    measured network calls of each row, waiting excluded.
+    A row whose steps are done makes room for the next, so every call is full to the end; whom a
+    row shares its calls with changes none of its bits. Returns x at times[-1] and the measured
+    network calls of each row.
     """
-    nfe = torch.zeros(len(x), dtype=torch.int64, device=times.device)
-    for to_go, keys in _steps_to_go(x, step, noise, len(times) - 1):
-        t, s, before = times[-1 - to_go], times[-to_go], calls_made()
-        moved = step.step(x, t, s, denoiser, keys)
-        if tap is not None:
-            tap(to_go, t, x.detach(), moved.x0.detach())
-        moves = s < t
-        nfe += moves * (calls_made() - before)
-        x = torch.where(expand(moves, x).bool(), moved.x, x)
-    return x, nfe
+    cost = (times[1:] != times[:-1]).sum(0).detach()
+    nfe = torch.zeros_like(cost)
+    if not cost.any():
+        return x, nfe
+    plan = lanes(cost, walk.rows)
+    row = plan.row.to(x.device, non_blocking=True)
+    last = len(times) - 1
+    begins = plan.active & (plan.to_go == cost[plan.row])
+    leaves = plan.active & (plan.to_go == 1)
+    still = (cost == 0).nonzero().flatten()
+    lane, done, order = x[row[0]], [x[still.to(x.device)]], [still]
+    for k, keys in enumerate(_keys(x, plan, walk.step, noise)):
+        busy, column = plan.active[k], last - plan.to_go[k]
+        if k and begins[k].any():
+            lane = _where(begins[k], x[row[k]], lane)
+        t, s = times[column, plan.row[k]], times[column + 1, plan.row[k]]
+        inputs = (lane, t, s) if walk.guidance is None else (lane, t, s, reference[row[k]])
+        before = calls_made()
+        moved, x0 = walk.memory.run(
+            lambda *inputs, keys=keys: walk(keys, *inputs), *inputs, kind=(walk.step, walk.guidance)
+        )
+        used = walk.step.calls(s.detach())
+        assert calls_made() - before == used.max()
+        nfe.index_add_(0, plan.row[k][busy], used[busy])
+        if walk.tap is not None:
+            seen = (plan.row[k], plan.to_go[k], t.detach(), lane.detach(), x0.detach())
+            walk.tap(Seen(*(v[busy.to(v.device)] for v in seen)))
+        lane = _where(busy, moved, lane)
+        if leaves[k].any():
+            done.append(lane[leaves[k].nonzero().flatten().to(x.device, non_blocking=True)])
+            order.append(plan.row[k][leaves[k]])
+    back = torch.cat(order).argsort().to(x.device, non_blocking=True)
+    return torch.cat(done)[back], nfe
 
 
-def _steps_to_go(x: Tensor, step: Step, noise: Noise, count: int) -> Iterator[tuple[int, Noise]]:
-    """count, ..., 1 with the keys of each, the noise drawn a block of steps at a time."""
-    block = max(1, AHEAD // max(1, x.numel()))
-    for to_go in range(count, 0, -1):
-        if step.stream is not None and (count - to_go) % block == 0:
-            noise = noise.ahead(x, step.stream, max(1, to_go - block + 1), to_go)
-        yield to_go, noise.fold(step=to_go)
+def _where(mask: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    """Rows of `yes` where the host's `mask` `(R,)` says, else of `no`."""
+    return yes if mask.all() else torch.where(expand(mask, yes).bool(), yes, no)
+
+
+def _keys(x: Tensor, plan: Lanes, step: Step, noise: Noise) -> Iterator[Noise]:
+    """The keys of every call, the noise drawn a block of calls at a time."""
+    count, rows = plan.row.shape
+    block = max(1, AHEAD // (rows * x[0].numel()))
+    device = noise.index.device
+    for first in range(0, count, block):
+        row, to_go = (v[first : first + block] for v in (plan.row, plan.to_go))
+        if step.stream is not None:
+            yield from noise.ahead(x, step.stream, row, to_go)
+        else:
+            for r, left in zip(row, to_go, strict=True):
+                yield noise[r.to(device)].fold(step=left.to(device))

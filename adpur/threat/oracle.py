@@ -13,7 +13,9 @@ from adpur.defense import Defense
 from adpur.errors import AttackError
 from adpur.noise import Noise, Source, Stream
 from adpur.purify.base import Levels, Purifier
+from adpur.threat.blame import blame
 from adpur.threat.knowledge import Knowledge
+from adpur.types import expand
 
 
 class Loss(ABC):
@@ -44,6 +46,24 @@ class Margin(Loss):
 
 
 @dataclass(frozen=True)
+class LevelGradient:
+    """How an attack treats a computed t(x), whose score norm it could lower.
+
+    By default as a constant (SSNI Algorithms 2 and 3). Measured once an image and iteration, so
+    the extra cost is one forward and backward of the score norm.
+
+    Args:
+        through: differentiate t(x) too: exact on continuous grids (`Even`, `Karras`); where a grid
+            rounds, the rounding has the identity's gradient.
+        evade: lambda of the norm-evasion loss, loss - lambda ||EPS(x)||: look clean, be purified
+            less.
+    """
+
+    through: bool = False
+    evade: float = 0.0
+
+
+@dataclass(frozen=True)
 class Oracle:
     """A defence as the attacker sees it: losses and gradients under the noise it may know.
 
@@ -57,6 +77,7 @@ class Oracle:
             attack holds a key of the evaluation.
         knowledge: which of the evaluation's noise the attacker has.
         loss: what it raises (or lowers, if targeted).
+        levels: how t(x) is differentiated.
         watch: read-only observer `watch(iteration, loss (B,))`.
     """
 
@@ -67,6 +88,7 @@ class Oracle:
     knowledge: Knowledge = field(default_factory=Knowledge)
     loss: Loss = CrossEntropy()
     sign: int = 1
+    levels: LevelGradient = LevelGradient()
     watch: Callable[[int, Tensor], None] | None = None
 
     def __post_init__(self) -> None:
@@ -79,17 +101,18 @@ class Oracle:
         """
         keys = self.knowledge.attack(self.noise, iteration, eot)
         eot = len(keys.index) // len(x)
-        levels = self._levels(x, keys, eot)
-        value, grad = self.defense.loss_and_grad(
-            x.repeat(eot, 1, 1, 1), keys, levels, self._objective(eot), self.view
+        copies = x.repeat(eot, 1, 1, 1)
+        known = self._levels(x, keys, eot)
+        loss, through = self._objective(eot), self.levels.through
+        value, grad, slope = self.defense.loss_and_grad(
+            copies, keys, known, loss, self.view, through
         )
+        if (through or self.levels.evade) and self.view.measure is not None:
+            value, grad = self._with_norm(x, keys, known, value, grad, slope)
         finite = torch.isfinite(grad.flatten(1)).all(1)
-        if not finite.all():
-            rows = sorted(set(keys.index[~finite].tolist()))
-            raise AttackError(
-                f"the gradient at attack iteration {iteration} is not finite for dataset rows "
-                f"{rows[:8]}: look for 0/0, log 0 or an overflow in the classifier or its inputs"
-            )
+        if not bool(finite.all() & grad.any()):  # the one look at the device
+            bad = finite.logical_not() if not finite.all() else finite
+            raise AttackError(self._blamed(copies, keys, known, loss, bad, iteration))
         return value.view(eot, -1), grad.view(eot, *x.shape)
 
     def value_and_grad(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
@@ -121,13 +144,43 @@ class Oracle:
         return replace(self, y=targets, sign=-1)
 
     def _levels(self, x: Tensor, keys: Noise, eot: int) -> Levels:
-        """One level draw per image and iteration, never one per copy (SSNI Algorithm 2, line 3).
+        """One score norm per image and iteration, never one per copy (SSNI Algorithm 2, line 3).
 
-        Where the level's noise is known, each copy has the level of its own pool member.
+        Where its noise is known, each copy has the norm of its own pool member. Jitter is drawn
+        for each copy.
         """
+        if Stream.LEVEL in keys.pooled and self.view.measure is not None:
+            return self.defense.levels(x.repeat(eot, 1, 1, 1), keys, self.view)
+        once = self.defense.levels(x, keys[: len(x)], self.view)
+        norm, nfe = once.score_norm.repeat(eot), once.nfe.repeat(eot)
+        return self.defense.leveled(norm, nfe, keys, self.view)
+
+    def _with_norm(
+        self, x: Tensor, keys: Noise, known: Levels, value: Tensor, grad: Tensor, slope: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Add what the loss owes to the score norm, through t(x) and by evasion."""
+        eot = len(keys.index) // len(x)
         if Stream.LEVEL in keys.pooled:
-            return self.defense.levels(x.repeat(eot, 1, 1, 1), keys)
-        return self.defense.levels(x, keys[: len(x)]).repeat(eot)
+            norm_grad = self.defense.norm_grad(x.repeat(eot, 1, 1, 1), keys, self.view)
+        else:
+            norm_grad = self.defense.norm_grad(x, keys[: len(x)], self.view).repeat(eot, 1, 1, 1)
+        weight = expand(slope - self.levels.evade, norm_grad)
+        norm = known.score_norm.to(value.dtype).to(value.device)
+        return value - self.levels.evade * norm, grad + weight * norm_grad
+
+    def _blamed(
+        self, x: Tensor, keys: Noise, known: Levels,
+        loss: Callable[[Tensor, Tensor], Tensor], bad: Tensor, iteration: int,
+    ) -> str:  # fmt: skip
+        """Which rows have no usable gradient and where it was lost, from a second run of one."""
+        rows = bad.nonzero().flatten()
+        one = rows[:1]
+        place = blame(
+            self.defense, self.view, x[one], keys[one], known.at(one.cpu()),
+            lambda logits: loss(logits, one.cpu()),
+        )  # fmt: skip
+        told = sorted(set(keys.index[rows].tolist()))[:8]
+        return f"the gradient at attack iteration {iteration} {place}; dataset rows {told}"
 
     def _objective(self, copies: int) -> Callable[[Tensor, Tensor], Tensor]:
         y = self.y.repeat(copies)

@@ -9,14 +9,24 @@ from problems import GaussianDenoiser, WavyDenoiser, images, networks
 from torch import Tensor
 
 from adpur import (
+    MSE,
+    SR,
+    SSIM,
+    VE,
     Ancestral,
+    Anchored,
     Constant,
+    Corrected,
+    Curve,
     Defense,
     Diffusion,
     DiscreteVP,
+    EulerMaruyama,
     Flat,
+    Heun,
     Identity,
     Linear,
+    LinearVP,
     Noise,
     Purifier,
     Reference,
@@ -26,10 +36,22 @@ from adpur import (
     Step,
     Stream,
     Strided,
+    addt_ddim,
+    addt_ddpm,
+    ddpm,
+    edm,
+    gdmp,
+    gns,
+    gns_surrogate,
+    one_shot,
+    revpure,
+    scoreopt_n,
+    scoreopt_o,
+    vp_sde,
 )
-from adpur.level import Level, NoiseLevel
+from adpur.level import NoiseLevel
 from adpur.models.fingerprint import fingerprint
-from adpur.step import CheckpointedStep
+from adpur.schedule import NoiseSchedule
 
 MADE_WITH = fingerprint(WavyDenoiser())
 REFERENCE = Reference(30, 8, 20, 45, count=9, horizon=20, levels=5, scorer=MADE_WITH)
@@ -40,16 +62,58 @@ STEPS: list[Step] = [
     Ancestral(eta=0.5),
     Ancestral(eta=0),
     Ancestral(clip=True),
-    CheckpointedStep(Ancestral()),
+    Ancestral(eta=0, clip=True, rederive=False),
+    Corrected(Ancestral()),
 ]
-PURIFIERS: list[Purifier] = [
-    Identity(),
-    *(Diffusion(Constant(100), Strided(20), step) for step in STEPS),
-    Diffusion(Constant(100), Strided(20), inject=False),
-    Diffusion(Constant(100), Strided(20), clamp=True),
-    Diffusion(Reweighted(100, Sigmoid(5.0), REFERENCE, NORM), Strided(20)),
-    Diffusion(Reweighted(100, Linear(), REFERENCE, NORM), Strided(20)),
-]
+
+
+def reweighted(over: Purifier, curve: Curve = Sigmoid(5.0)) -> Purifier:
+    """SSNI over a row, with the toy's own reference."""
+    return over.replaced(level=lambda level: Reweighted(level.configured, curve, REFERENCE, NORM))
+
+
+SMALL = SSIM(2e3, width=0.3)  # a window that fits 4 x 4 images
+ROWS: dict[str, Purifier] = {
+    "identity": Identity(),
+    **{f"diffusion {step}": Diffusion(Constant(100), Strided(20), step) for step in STEPS},
+    "ddpm corrected": ddpm(60, 20, corrector=0.16),
+    "ddpm jittered": ddpm(60, 20, jitter=30),
+    "ddpm clamped": ddpm(100, 20, clamp=True),
+    "addt_ddpm": addt_ddpm(60, 20),
+    "addt_ddim": addt_ddim(60, 20),
+    "vp_sde": vp_sde(0.1, 0.03),
+    "vp_ode": vp_sde(0.1, 0.03, eta=0),
+    "vp_sde corrected, jittered": vp_sde(0.1, 0.04, corrector=0.16, jitter=0.03),
+    "edm ode": edm(count=4),
+    "edm sde": edm(count=4, churn=1.0, corrector=0.16),
+    "revpure": revpure(100, 20),
+    "revpure ddim subsequence": revpure(50, eta=0, subsequence=3),
+    "revpure scaled, fixed_large": revpure(100, 20, scaled=True, fixed_large=True),
+    "one_shot": one_shot(),
+    "gdmp": gdmp(40, 2, 20),
+    "gdmp mse": gdmp(40, 2, 20, MSE(2e3)),
+    "gdmp ssim": gdmp(40, 2, 20, SMALL),
+    "gns": gns((20, 40), 20),
+    "gns surrogate": gns_surrogate((20, 40), (1, 3)),
+    "scoreopt_o": scoreopt_o(steps=3),
+    "scoreopt_o anchored": scoreopt_o(steps=2, objective=Anchored()),
+    "scoreopt_o sr": scoreopt_o(steps=2, objective=SR()),
+    "scoreopt_n": scoreopt_n(steps=3),
+    "scoreopt_n two rounds, sr": scoreopt_n(width=0.2, steps=2, rounds=2, objective=SR()),
+    "scoreopt_n as released": scoreopt_n(steps=2, as_released=True, objective=Anchored()),
+    "ssni_n": reweighted(ddpm(100, 20)),
+    "ssni_l": reweighted(ddpm(100, 20), Linear()),
+    "ssni over vp_sde": reweighted(vp_sde(0.1, 0.03)),
+    "ssni over edm": reweighted(edm(count=4)),
+    "ssni over scoreopt": reweighted(scoreopt_o(steps=2)),
+    "ssni over gns": reweighted(gns((20, 40), 20)),
+    "ssni over gdmp, recomputed": dataclasses.replace(
+        reweighted(gdmp(40, 2, 20, MSE(2e3))),  # type: ignore[type-var]
+        recompute=True,
+    ),
+}
+every_row = pytest.mark.parametrize("purifier", ROWS.values(), ids=ROWS)
+DDPM = ddpm(100, 20)
 NOISE = Noise(torch.arange(7), seed=3)
 
 
@@ -59,20 +123,20 @@ class Given(NoiseLevel):
 
     t: tuple[float, ...]
     configured = 0.0
+    measure = None
 
     def check(self, nets: object) -> None:
         pass
 
-    def level(self, x: Tensor, scorer: object, noise: Noise) -> Level:
-        t = torch.tensor(self.t, dtype=torch.float64)[noise.index]
-        return Level(t, torch.full_like(t, math.nan))
+    def level(self, norm: Tensor, noise: Noise) -> Tensor:
+        return torch.tensor(self.t, dtype=torch.float64)[noise.index]
 
 
 def run(purifier: Purifier, x: Tensor, noise: Noise = NOISE, rows: int = 4) -> Tensor:
     return Defense(purifier, networks(), rows)(x, noise).image
 
 
-@pytest.mark.parametrize("purifier", PURIFIERS, ids=repr)
+@every_row
 def test_a_batch_equals_its_rows_alone(purifier: Purifier) -> None:
     x = images(7, torch.float32)
     alone = torch.cat([run(purifier, x[i : i + 1], NOISE[i : i + 1]) for i in range(7)])
@@ -92,9 +156,9 @@ def test_mixed_levels_equal_each_alone(step: Step) -> None:
 def test_how_much_is_drawn_ahead_changes_no_bit(
     ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    x, plain = images(7, torch.float32), run(PURIFIERS[1], images(7, torch.float32))
+    x, plain = images(7, torch.float32), run(DDPM, images(7, torch.float32))
     monkeypatch.setattr("adpur.purify.diffusion.AHEAD", ahead)
-    assert torch.equal(run(PURIFIERS[1], x), plain)
+    assert torch.equal(run(DDPM, x), plain)
 
 
 def test_flat_reweighting_is_diffpure() -> None:
@@ -108,13 +172,24 @@ def test_level_zero_returns_the_image() -> None:
     assert torch.allclose(run(Diffusion(Constant(0), Strided(20)), x), x, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("step", STEPS, ids=repr)
-def test_no_time_no_change(step: Step) -> None:
+@pytest.mark.parametrize(
+    ("step", "schedule"),
+    [
+        *((step, DiscreteVP()) for step in STEPS if not isinstance(step, Corrected)),
+        *((EulerMaruyama(eta), s) for eta in (0, 1) for s in (LinearVP(), VE())),
+        (Heun(), VE()),
+    ],
+    ids=repr,
+)
+def test_no_time_no_change(step: Step, schedule: NoiseSchedule) -> None:
+    if isinstance(step, Ancestral) and not step.rederive:
+        pytest.skip("an eps kept beside a clamped x0 moves x even in no time")
     x = images(7)
-    for level in (0, 1, 500, 1000):
-        t = torch.full((7,), level)
-        moved = step.step(x, t, t, WavyDenoiser(), NOISE).x
-        assert torch.allclose(moved, x, rtol=0, atol=1e-12)
+    for share in (0.0, 0.001, 0.5, 1.0):
+        t = torch.full((7,), schedule.end * share)
+        t = t.long() if isinstance(schedule, DiscreteVP) else t.double()
+        moved = step.step(x, t, t, WavyDenoiser().on(schedule), NOISE).x
+        assert torch.allclose(moved, x, rtol=0, atol=1e-11)
 
 
 def test_deterministic_rows_ignore_their_keys() -> None:
@@ -124,7 +199,7 @@ def test_deterministic_rows_ignore_their_keys() -> None:
 
 
 def test_replay_reproduces_and_fresh_noise_does_not() -> None:
-    x, purifier = images(7), PURIFIERS[1]
+    x, purifier = images(7), DDPM
     assert torch.equal(run(purifier, x), run(purifier, x))
     assert not torch.equal(run(purifier, x), run(purifier, x, NOISE.fold(draw=1)))
 
@@ -160,9 +235,11 @@ def test_the_tap_only_watches() -> None:
     x, seen = images(4), []
     defense = Defense(Diffusion(Constant(60), Strided(20)), networks(), 4)
     plain = defense(x).image
-    watched = defense(x, tap=lambda k, t, x_t, x0: seen.append((k, t.tolist(), x0.requires_grad)))
+    watched = defense(
+        x, tap=lambda s: seen.append((s.to_go.tolist(), s.t.tolist(), s.x0.requires_grad))
+    )
     assert torch.equal(plain, watched.image)
-    assert seen == [(3, [60] * 4, False), (2, [40] * 4, False), (1, [20] * 4, False)]
+    assert seen == [([k] * 4, [20 * k] * 4, False) for k in (3, 2, 1)]
 
 
 def test_measured_calls_leave_waiting_out() -> None:

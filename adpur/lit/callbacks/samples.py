@@ -13,7 +13,7 @@ from adpur.grid import Strided
 from adpur.lit.data.base import Batch
 from adpur.lit.training import DiffusionTraining
 from adpur.noise import Noise, Stream
-from adpur.purify.diffusion import reverse
+from adpur.purify.diffusion import Walk, reverse
 from adpur.step import Ancestral
 from adpur.types import to_unit
 
@@ -67,5 +67,6 @@ class SampleGrid(pl.Callback):
         end = denoiser.schedule.end
         top = self.grid.snap(torch.full((self.count,), end), end)
         start = noise.normal(like, Stream.FORWARD)
-        x, _ = reverse(start, self.grid.times(top), Ancestral(clip=True), denoiser, noise)
+        walk = Walk(Ancestral(clip=True), denoiser, rows=self.count)
+        x, _ = reverse(start, start, self.grid.times(top.cpu()), walk, noise)
         return to_unit(x).cpu()

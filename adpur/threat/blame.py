@@ -1,0 +1,80 @@
+"""Where a gradient was lost."""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from adpur.defense import Defense
+from adpur.gradient import Remembered
+from adpur.memory import Body, Memory
+from adpur.noise import Noise
+from adpur.purify.base import Context, Levels, Purifier
+
+
+@dataclass(frozen=True)
+class Traced(Memory):
+    """Keep everything, and note what gradient arrives at the result of each call."""
+
+    arrived: list[str] = field(default_factory=list)
+
+    def run(self, body: Body, *inputs: Tensor, kind: Hashable = None) -> Sequence[Tensor]:
+        """The body's result, watched."""
+        first, *rest = body(*inputs)
+        call = len(self.arrived)
+        self.arrived.append("missing")
+
+        def note(grad: Tensor) -> None:
+            self.arrived[call] = _kind(grad)
+
+        if first.requires_grad:
+            first.register_hook(note)  # type: ignore[no-untyped-call]
+        return [first, *rest]
+
+
+def blame(
+    defense: Defense,
+    view: Purifier,
+    x: Tensor,
+    noise: Noise,
+    levels: Levels,
+    loss: Callable[[Tensor], Tensor],
+) -> str:
+    """Run one row again with its gradient watched at every step; noise is keyed, so it recurs.
+
+    Says whether the gradient is not finite or zero, and the last place in the backward pass where
+    it still was not.
+    """
+    view = view.inner if isinstance(view, Remembered) else view
+    trace = Traced()
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        context = Context(defense.networks, defense.rows, trace)
+        image = view.purify(x, noise, levels, context).image
+        logits = defense.networks.classifier(image.expand(defense.rows, -1, -1, -1))[:1]
+        (at_image,) = torch.autograd.grad(
+            loss(logits).sum(), image, retain_graph=True, allow_unused=True
+        )
+        (grad,) = torch.autograd.grad(
+            image, x, torch.zeros_like(image) if at_image is None else at_image, allow_unused=True
+        )
+    what = _kind(grad)
+    if what == "good":
+        return "is not finite or zero together with others' only"
+    if _kind(at_image) != "good":
+        return f"is {_kind(at_image)} already at the purified image: look at the classifier"
+    broken = [k for k, kind in enumerate(trace.arrived) if kind not in ("good", "missing")]
+    if not broken:
+        return f"is {what} after the first step of the purifier's {len(trace.arrived)}: look there"
+    return (
+        f"is {what}: it is lost in step {max(broken) + 2} of the purifier's {len(trace.arrived)}"
+        if max(broken) + 1 < len(trace.arrived)
+        else f"is {what} behind the purifier's last step"
+    )
+
+
+def _kind(grad: Tensor | None) -> str:
+    if grad is None or not grad.any():
+        return "zero"
+    return "good" if torch.isfinite(grad).all() else "not finite"
