@@ -159,8 +159,10 @@ class Karras(Grid):
     def times(self, t: Tensor) -> Tensor:
         """K = count for every row that moves."""
         share = torch.arange(self.count, dtype=torch.float64).view(-1, 1) / (self.count - 1)
-        root, low = t.clamp_min(self.sigma_min) ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        times = torch.cat((t[None], ((root + share * (low - root)) ** self.rho)[1:]))
+        # exp and log, not a power, whose last bit depends on a row's place in the batch
+        root = (t.clamp_min(self.sigma_min).log() / self.rho).exp()
+        low = self.sigma_min ** (1 / self.rho)
+        times = torch.cat((t[None], ((root + share * (low - root)).log() * self.rho).exp()[1:]))
         times = torch.where(t > self.sigma_min, times, t)  # at sigma_min: one step
         return torch.cat((times, torch.zeros_like(t)[None]))
 

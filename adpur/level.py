@@ -223,7 +223,8 @@ class Sigmoid(Curve):
     def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
         """See the class."""
         tau = self.tau * (reference.sd if self.relative else 1.0)
-        return (base + self.bias) * torch.sigmoid((norm - reference.mean) / tau)
+        # not torch.sigmoid, whose last bit depends on a row's place in the batch; exp's does not
+        return (base + self.bias) / (1 + (-(norm - reference.mean) / tau).exp())
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
         (["test", "--model.draws=0"], "draws must be a positive integer, got 0"),
         (
             ["test", "--model.defenses.diffpure.purifier=adpur.ddmp"],
-            "no class or function 'ddmp'; nearest valid: ddpm",
+            "no class or function 'ddmp'; nearest valid: gdmp, ddpm",
         ),
         (
             ["test", "--model.defenses.diffpure.purifier.init_args.stide=9"],

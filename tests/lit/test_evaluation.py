@@ -33,6 +33,7 @@ from adpur import (
     Strided,
 )
 from adpur.metrics.scoreboard import Column
+from adpur.purify.base import Context
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +264,8 @@ def test_a_surrogate_attacks_the_deployed_level() -> None:
     noise, seen = Noise(torch.arange(6)), []
     view = Surrogate(Strided(25)).view(defense.purifier)
     levels = defense.levels(x, noise)
-    deployed = defense.purifier.purify(x, defense.networks, noise, levels).levels
-    out = view.purify(x, defense.networks, noise, levels, lambda k, t, *_: seen.append(t))
-    assert torch.equal(out.levels, deployed) and torch.equal(seen[0][:6], deployed[0])
-    assert [int(t[0]) for t in seen] == [60, 50, 25]
+    context = Context(defense.networks, 8, tap=lambda s: seen.append(s.t.tolist()))
+    deployed = defense.purifier.purify(x, noise, levels, Context(defense.networks, 8)).levels
+    out = view.purify(x, noise, levels, context)
+    assert torch.equal(out.levels, deployed)
+    assert seen == [[60] * 6, [50] * 6, [25] * 6]
