@@ -77,10 +77,12 @@ class NCSNpp(nn.Module):
         for i, outer in enumerate(widths):
             level = Level()
             if i:
-                level.resize = make(here, here, resize=Resample(args["resample_filter"], up=False))
+                down = Resample(args["resample_filter"], up=False)
+                level.add_module("resize", make(here, here, resize=down))
                 skips.append(here)
             if i and args["encoder"] == "residual":
-                level.image, image = ImageDown(image, here, args["resample_filter"]), here
+                level.add_module("image", ImageDown(image, here, args["resample_filter"]))
+                image = here
             for _ in range(args["num_blocks"]):
                 level.blocks.append(make(here, outer, attend=self._attends(i)))
                 here = outer
@@ -95,7 +97,7 @@ class NCSNpp(nn.Module):
             level = Level()
             if i + 1 < len(widths):
                 up = Resample(self.arguments["resample_filter"], up=True)
-                level.resize = make(here, here, resize=up)
+                level.add_module("resize", make(here, here, resize=up))
             for left in reversed(range(self.arguments["num_blocks"] + 1)):
                 attend = self._attends(i) and not left
                 level.blocks.append(make(here + skips.pop(), outer, attend=attend))
@@ -142,10 +144,13 @@ class NCSNpp(nn.Module):
 class Level(nn.Module):
     """One resolution: the block that changes to it, and those that stay."""
 
+    resize: Block | None
+    image: ImageDown | None
+
     def __init__(self) -> None:
         super().__init__()
-        self.resize: Block | None = None
-        self.image: ImageDown | None = None
+        self.register_module("resize", None)  # in this order, which is score_sde's
+        self.register_module("image", None)
         self.blocks = nn.ModuleList()
 
 
