@@ -23,9 +23,10 @@ _HOMES = {
     "adpur.lit.data.digits": ["Digits"],
     "adpur.lit.evaluation": ["Evaluation", "Row"],
     "adpur.lit.training": ["ClassifierTraining", "DiffusionTraining"],
-    "adpur.models.adapters": ["EpsDenoiser"],
+    "adpur.models.adapters": ["EDMDenoiser", "EpsDenoiser", "VDenoiser", "X0Denoiser"],
     "adpur.models.classifiers": ["CifarResNet", "Classifier"],
     "adpur.models.denoiser": ["Denoiser"],
+    "adpur.models.ncsnpp": ["NCSNpp"],
     "adpur.models.networks": ["Networks"],
     "adpur.models.zoo": [
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",

@@ -179,7 +179,7 @@ def _assemble(
         net = NCSNpp(**arguments)
     pairs = dict(names(net))
     wanted = {name for theirs in pairs.values() for name in theirs}
-    if odd := sorted(wanted ^ found.keys()):
+    if odd := [*sorted(wanted - found.keys()), *sorted(found.keys() - wanted)]:
         told = ", ".join(f"{n} {'missing' if n in wanted else 'unknown'}" for n in odd[:3])
         raise ConfigError(f"{where}: not the network its arguments say: {told} ({len(odd)} such)")
     state = {}

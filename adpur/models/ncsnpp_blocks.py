@@ -102,9 +102,9 @@ class Resample(nn.Module):
 
     def __init__(self, taps: Sequence[float], up: bool, padded: bool = True) -> None:
         super().__init__()
-        row = torch.tensor(taps, dtype=torch.float32)
-        kernel = torch.outer(row, row) / row.sum() ** 2
-        self.register_buffer("kernel", (4 if up else 1) * kernel, persistent=False)
+        gain = (4 if up else 1) / sum(taps) ** 2
+        kernel = torch.tensor([[gain * a * b for a in taps] for b in taps])
+        self.register_buffer("kernel", kernel, persistent=False)
         self.up, self.box = up, tuple(taps) == (1, 1)
         self.pad = (len(taps) - 1) // 2 if padded else 0
 

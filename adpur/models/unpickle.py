@@ -97,7 +97,7 @@ def read_pickle(file: Path) -> Any:
             raise
         except Exception as error:  # a broken pickle can fail in any way
             raise ConfigError(
-                f"{file}: not a complete pickle ({type(error).__name__}: {error}); fetch it again"
+                f"{file}: not a complete EDM pickle ({_line(error)}); fetch it again"
             ) from error
 
 
@@ -106,11 +106,14 @@ def read_torch(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # likewise
-        told = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             f"{file}: refused, expected a torch checkpoint of tensors and plain containers, and "
-            f"nothing of this file was run ({told:.200})"
+            f"nothing of this file was run ({_line(error)})"
         ) from error
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0][:200]
 
 
 def _persistent(meta: Any) -> Record:
