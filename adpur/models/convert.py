@@ -80,14 +80,15 @@ def _edm(content: Any, folder: Path, where: str) -> list[str]:
         got = outer.kind if isinstance(outer, Record) else type(outer).__name__
         raise ConfigError(f"{where}: expected an `ema` network EDMPrecond, got {got}")
     inner = outer.part("_modules").get("model")
-    if not isinstance(inner, Record):
-        raise ConfigError(f"{where}: its EDMPrecond holds no network `model`")
+    sigma_data = outer.state.get("sigma_data") if isinstance(outer.state, dict) else None
+    if not isinstance(inner, Record) or not isinstance(sigma_data, int | float):
+        raise ConfigError(f"{where}: its EDMPrecond lacks `model` or a number `sigma_data`")
     arguments, state = from_edm(inner, where)
     net = build_ncsnpp(arguments, where)
     net.load_state_dict(state)
     size = arguments["sample_size"]
     shape = (arguments["in_channels"], size, size)
-    save_ncsnpp(EDMDenoiser(net, shape, float(outer.state["sigma_data"])), folder)
+    save_ncsnpp(EDMDenoiser(net, shape, sigma_data), folder)
     return ["weights: `ema`", "schedule: VE up to sigma 80, EDM's own sampling range"]
 
 

@@ -37,6 +37,8 @@ def from_edm(network: Record, where: str) -> Converted:
     Its attention stores q, k and v of a channel side by side; here they are three blocks.
     """
     given: dict[str, Any] = EDM_DEFAULTS | network.part("_init_kwargs")
+    if lacking := sorted({"img_resolution", "in_channels", "out_channels"} - given.keys()):
+        raise ConfigError(f"{where}: its {network.kind} was made without {', '.join(lacking)}")
     odd = {
         "network": (network.kind, "SongUNet"), "label_dim": (given.get("label_dim", 0), 0),
         "decoder_type": (given["decoder_type"], "standard"),
@@ -60,7 +62,13 @@ def from_edm(network: Record, where: str) -> Converted:
 
 def from_score_sde(found: dict[str, Tensor], size: int, where: str) -> Converted:
     """score_sde's `ncsnpp` with BigGAN blocks, from `all_modules` without that prefix."""
-    arguments = score_sde_arguments(found, size, where)
+    try:
+        arguments = score_sde_arguments(found, size)
+    except (KeyError, ValueError) as error:
+        raise ConfigError(
+            f"{where}: expected score_sde's ncsnpp network with BigGAN blocks and nothing "
+            f"progressive at its output, got another ({error})"
+        ) from error
     return arguments, _assemble(arguments, found, score_sde_names, _sde_layout, where)
 
 
@@ -111,7 +119,7 @@ def score_sde_names(net: NCSNpp) -> Iterator[tuple[str, list[str]]]:
             number += 1
 
 
-def score_sde_arguments(found: Mapping[str, Tensor], size: int, where: str) -> dict[str, Any]:
+def score_sde_arguments(found: Mapping[str, Tensor], size: int) -> dict[str, Any]:
     """What the shapes of a score_sde network say of its arguments; `size` they do not say.
 
     The modules between the first and the last convolution spell a word: R a residual block, r one
@@ -127,11 +135,9 @@ def score_sde_arguments(found: Mapping[str, Tensor], size: int, where: str) -> d
     word = "".join(_letter(parts[k], found, k) for k in inner)
     segments = word.replace("D", "").split("r")
     levels = (len(segments) + 1) // 2
-    if not re.fullmatch(r"[RrAD]+", word) or levels < 2 or len(segments) % 2 == 0:
-        raise ConfigError(
-            f"{where}: expected score_sde's ncsnpp network with BigGAN blocks and nothing "
-            f"progressive at its output, got modules {word or 'of another kind'}"
-        )
+    known = all(re.fullmatch(r"R[RA]*", segment) for segment in segments)
+    if not known or levels < 2 or len(segments) % 2 == 0:
+        raise ValueError(f"modules {word}")
     starts = [0, *(m.end() for m in re.finditer("rD?", word))][:levels]
     channels, image = found[f"{first}.weight"].shape[:2]
     widths = [found[f"{inner[k]}.Conv_0.weight"].shape[0] for k in starts]

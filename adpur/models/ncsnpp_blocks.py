@@ -23,8 +23,9 @@ class Embedding(nn.Module):
     def __init__(self, kind: str, features: int, width: int, log_label: bool) -> None:
         super().__init__()
         self.pairs, self.log_label = features // 2, log_label
-        drawn = torch.empty(self.pairs) if kind == "fourier" else None
-        self.register_buffer("freqs", None if drawn is None else nn.init.normal_(drawn, std=16.0))
+        self.register_buffer("freqs", torch.ones(self.pairs) if kind == "fourier" else None)
+        if self.freqs is not None and not self.freqs.is_meta:  # there it costs seconds of imports
+            nn.init.normal_(self.freqs, std=16.0)
         self.layer0 = nn.Linear(features, width)
         self.layer1 = nn.Linear(width, width)
 

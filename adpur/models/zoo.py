@@ -1,8 +1,8 @@
 """Weights on disk: folders of safetensors and JSON, read without ever running what they hold.
 
-A diffusion folder is a diffusers pipeline (`unet/`, `scheduler/`) or a bare `UNet2DModel`
-folder; a classifier folder holds `config.json` (architecture and normalisation) and
-`model.safetensors`.
+A diffusion folder is a diffusers pipeline (`unet/`, `scheduler/`), a bare `UNet2DModel` folder,
+or an `NCSNpp` folder (`folder.py`, written by `adpur convert`); a classifier folder holds
+`config.json` (architecture and normalisation) and `model.safetensors`.
 """
 
 import difflib

@@ -154,6 +154,9 @@ def test_other_score_sde_networks_are_refused() -> None:
     write_sde(Path("x.pth"), w)
     with pytest.raises(ConfigError, match="expected score_sde's ncsnpp network with BigGAN blocks"):
         convert(Path("x.pth"), Path("out"), size=8, sde="vp")
+    write_sde(Path("x.pth"), {"conv.weight": torch.zeros(1)})
+    with pytest.raises(ConfigError, match="expected score_sde's ncsnpp network with BigGAN blocks"):
+        convert(Path("x.pth"), Path("out"), size=8)
     torch.save({"model": w, "ema": {"shadow_params": []}}, "x.pth")
     with pytest.raises(ConfigError, match="its 0 EMA weights do not fit"):
         convert(Path("x.pth"), Path("out"), size=8, sde="vp")
