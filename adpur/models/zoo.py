@@ -1,8 +1,8 @@
 """Weights on disk: folders of safetensors and JSON, read without ever running what they hold.
 
-A diffusion folder is a diffusers pipeline (`unet/`, `scheduler/`) or a bare `UNet2DModel`
-folder; a classifier folder holds `config.json` (architecture and normalisation) and
-`model.safetensors`.
+A diffusion folder is a diffusers pipeline (`unet/`, `scheduler/`), a bare `UNet2DModel` folder,
+or an `NCSNpp` folder (`folder.py`, written by `adpur convert`); a classifier folder holds
+`config.json` (architecture and normalisation) and `model.safetensors`.
 """
 
 import difflib
@@ -23,6 +23,7 @@ from adpur.errors import ConfigError
 from adpur.models.adapters import DiffusersNet, EpsDenoiser
 from adpur.models.classifiers import CifarResNet, Classifier
 from adpur.models.denoiser import Denoiser
+from adpur.models.ncsnpp import NCSNpp
 from adpur.models.networks import Networks
 from adpur.schedule import DiscreteVP
 
@@ -86,9 +87,15 @@ def load_denoiser(folder: str | Path) -> Denoiser:
     folder = find_weights(folder)
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
     config = _read_json(unet_folder / "config.json")
+    if config.get("_class_name") == "NCSNpp":
+        from adpur.models.folder import load_ncsnpp
+
+        return load_ncsnpp(config, unet_folder)
     if config.get("_class_name") != "UNet2DModel":
         got = config.get("_class_name")
-        raise ConfigError(f"{unet_folder}: expected a diffusers UNet2DModel, found {got!r}")
+        raise ConfigError(
+            f"{unet_folder}: expected a diffusers UNet2DModel or an NCSNpp, found {got!r}"
+        )
     unet = build_unet({k: v for k, v in config.items() if not k.startswith("_")}, unet_folder)
     _load_into(unet, unet_folder / UNET_FILE)
     size = config["sample_size"]
@@ -99,6 +106,10 @@ def load_denoiser(folder: str | Path) -> Denoiser:
 
 def save_denoiser(denoiser: Denoiser, folder: Path) -> None:
     """Write a diffusers pipeline folder; the schedule must be linear or is stored beta by beta."""
+    if isinstance(denoiser.net, NCSNpp):
+        from adpur.models.folder import save_ncsnpp
+
+        return save_ncsnpp(denoiser, folder)
     unet: Any = denoiser.net.unet  # type: ignore[union-attr]
     schedule = denoiser.schedule
     assert isinstance(schedule, DiscreteVP)
@@ -143,7 +154,8 @@ def find_weights(name: str | Path) -> Path:
         raise ConfigError(
             f"{name} is a file; adpur reads weights only from folders of safetensors and JSON, "
             "never from a pickle, which can run code. Load it yourself with "
-            "torch.load(..., weights_only=True) and write it with adpur.save_classifier."
+            "torch.load(..., weights_only=True) and write it with adpur.save_classifier; diffusion "
+            "models of EDM, score_sde and guided-diffusion: adpur convert FILE OUT_FOLDER"
         )
     have = sorted({str(p.parent.relative_to(shipped)) for p in shipped.glob("*/*/*.json")})
     raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {', '.join(have)}")

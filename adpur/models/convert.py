@@ -1,0 +1,162 @@
+"""EDM's, score_sde's and guided-diffusion's checkpoints as weights folders adpur loads."""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from adpur.errors import ConfigError
+from adpur.models import zoo
+from adpur.models.adapters import EDMDenoiser, EpsDenoiser
+from adpur.models.folder import build_ncsnpp, save_ncsnpp
+from adpur.models.foreign import Converted, from_edm, from_score_sde
+from adpur.models.unpickle import Record, read_pickle, read_torch
+from adpur.schedule import LinearVP
+
+KINDS = ("edm", "score_sde", "guided")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted: its kind, and what the file itself did not say."""
+
+    kind: str
+    notes: Sequence[str]
+
+
+def convert(
+    file: Path, folder: Path, kind: str | None = None, size: int = 32, sde: str | None = None
+) -> Conversion:
+    """Write the weights folder of a checkpoint; no code of the checkpoint is run.
+
+    Args:
+        file: EDM's `.pkl`, score_sde's `.pth` or guided-diffusion's `.pt`.
+        folder: a new or empty folder.
+        kind: one of `KINDS`; guessed from the content by default.
+        size: H = W of a score_sde network, which its file does not hold.
+        sde: "vp" vouches that a score_sde network with Fourier features is of the VP-SDE.
+
+    Raises:
+        ConfigError: for a missing or strange file, or a network that adpur has no equal of.
+    """
+    if not file.is_file():
+        raise ConfigError(f"{file}: expected a checkpoint file, found none")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: expected a new or empty folder, found files; name another")
+    content = read_torch(file) if _is_torch(file) or kind in KINDS[1:] else read_pickle(file)
+    kind = kind or guess(content, str(file))
+    if kind == "edm":
+        return Conversion(kind, _edm(content, folder, str(file)))
+    if kind == "score_sde":
+        return Conversion(kind, _score_sde(content, folder, size, sde, str(file)))
+    return Conversion(kind, _guided(content, folder, str(file)))
+
+
+def guess(content: Any, where: str) -> str:
+    """The kind of a checkpoint from its keys."""
+    keys = set(map(str, content)) if isinstance(content, dict) else set()
+    if isinstance(content, dict) and isinstance(content.get("ema"), Record):
+        return "edm"
+    if {"model", "ema"} <= keys:
+        return "score_sde"
+    if any(key.startswith("input_blocks.") for key in keys):
+        return "guided"
+    raise ConfigError(
+        f"{where}: expected EDM's {{'ema': network}}, score_sde's {{'model', 'ema'}} or "
+        f"guided-diffusion's state dict, got keys {sorted(keys)[:5]}; say --kind if you know it"
+    )
+
+
+def _edm(content: Any, folder: Path, where: str) -> list[str]:
+    """The EMA network of `{'ema': EDMPrecond}`."""
+    outer = content.get("ema") if isinstance(content, dict) else None
+    if not isinstance(outer, Record) or outer.kind != "EDMPrecond":
+        got = outer.kind if isinstance(outer, Record) else type(outer).__name__
+        raise ConfigError(f"{where}: expected an `ema` network EDMPrecond, got {got}")
+    inner = outer.part("_modules").get("model")
+    sigma_data = outer.state.get("sigma_data") if isinstance(outer.state, dict) else None
+    if not isinstance(inner, Record) or not isinstance(sigma_data, int | float):
+        raise ConfigError(f"{where}: its EDMPrecond lacks `model` or a number `sigma_data`")
+    arguments, state = from_edm(inner, where)
+    net = build_ncsnpp(arguments, where)
+    net.load_state_dict(state)
+    size = arguments["sample_size"]
+    shape = (arguments["in_channels"], size, size)
+    save_ncsnpp(EDMDenoiser(net, shape, sigma_data), folder)
+    return ["weights: `ema`", "schedule: VE up to sigma 80, EDM's own sampling range"]
+
+
+def _score_sde(content: Any, folder: Path, size: int, sde: str | None, where: str) -> list[str]:
+    """The EMA weights of `{'model', 'ema'}`."""
+    weights = _shadows(content, where)
+    if "0.W" in weights and sde != "vp":
+        raise ConfigError(
+            f"{where}: NCSN++ is trained on VP and on VE, and its file does not say which; "
+            "expected --sde vp for a VP network (VE networks are not converted)"
+        )
+    arguments, state = from_score_sde(weights, size, where)
+    net = build_ncsnpp(arguments, where)
+    net.load_state_dict(state)
+    save_ncsnpp(EpsDenoiser(net, LinearVP(), (arguments["in_channels"], size, size)), folder)
+    return [
+        "weights: `ema` shadow_params, given to the parameters in the model's own order",
+        f"image size: {size}, not in the file (--size)",
+        "schedule: the VP-SDE with beta 0.1 to 20, not in the file; sub-VP looks the same and "
+        "would be wrong",
+    ]
+
+
+def _shadows(content: Any, where: str) -> dict[str, Tensor]:
+    """EMA weights by name, without `module.all_modules.`.
+
+    score_sde averages the trainable parameters, in the order they have in the model: every entry
+    of the state dict but its `sigmas` and the fixed Fourier frequencies `0.W`.
+    """
+    model, ema = (content.get(k) for k in ("model", "ema")) if isinstance(content, dict) else (0, 0)
+    shadows = ema.get("shadow_params") if isinstance(ema, dict) else None
+    if not isinstance(model, dict) or not isinstance(shadows, list):
+        raise ConfigError(f"{where}: expected keys `model` and `ema` with `shadow_params`")
+    prefix = "all_modules."
+    named = {k.removeprefix("module.").removeprefix(prefix): v for k, v in model.items()}
+    named.pop("sigmas", None)
+    trained = [name for name in named if name != "0.W"]
+    shapes = [tuple(named[name].shape) for name in trained]
+    if shapes != [tuple(shadow.shape) for shadow in shadows]:
+        raise ConfigError(
+            f"{where}: its {len(shadows)} EMA weights do not fit its {len(trained)} parameters"
+        )
+    return named | dict(zip(trained, shadows, strict=True))
+
+
+def _guided(content: Any, folder: Path, where: str) -> list[str]:
+    """A plain state dict, as a diffusers `UNet2DModel`."""
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise ConfigError(f"{where}: expected guided-diffusion's plain state dict")
+    converted: Converted = import_module("adpur.models.guided").convert_guided(content)
+    config, state = converted
+    folder.mkdir(parents=True, exist_ok=True)
+    zoo._write_json(folder / "config.json", {"_class_name": "UNet2DModel"} | config)
+    told = {
+        "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
+        "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False,
+    }  # fmt: skip
+    zoo._write_json(folder / "scheduler_config.json", told)
+    (folder / zoo.UNET_FILE).write_bytes(save({k: v.contiguous() for k, v in state.items()}))
+    return [
+        "weights: the file's own, which guided-diffusion publishes as EMA",
+        "schedule: 1000 linear betas 0.0001 to 0.02, not in the file; edit scheduler_config.json",
+    ]
+
+
+def _is_torch(file: Path) -> bool:
+    """Whether `torch.save` wrote it, as a zip or in the older form, and not pickle alone."""
+    with file.open("rb") as stream:
+        head = stream.read(32)
+    magic = pickle.dumps(torch.serialization.MAGIC_NUMBER, protocol=2)
+    return head.startswith((b"PK\x03\x04", magic))
