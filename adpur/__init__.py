@@ -27,6 +27,7 @@ _HOMES = {
     "adpur.models.classifiers": ["CifarResNet", "Classifier"],
     "adpur.models.denoiser": ["Denoiser"],
     "adpur.models.networks": ["Networks"],
+    "adpur.models.wideresnet": ["WideResNet"],
     "adpur.models.zoo": [
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",
     ],
