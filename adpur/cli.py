@@ -1,4 +1,4 @@
-"""The command line: `adpur fit | validate | test | predict | calibrate | configs | report`.
+"""The command line: `adpur fit | validate | test | predict | calibrate | weights | report | ...`.
 
 Only the commands that compute import torch; `adpur --help` answers at once.
 """
@@ -21,6 +21,7 @@ usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
   test       standard and robust accuracy of defences    adpur test -c ssni_digits
   predict    purify a folder of images into another      adpur predict -c ssni_digits IN OUT
   calibrate  measure SSNI's score norms of weights       adpur calibrate digits/diffusion
+  weights    known checkpoints, or what a folder holds   adpur weights digits/diffusion
   report     tables and plots of finished runs, again    adpur report runs/ssni_digits
   configs    list the shipped configs
 
@@ -104,13 +105,13 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         from adpur.stages import run
 
         return lambda argv: run(name, argv)
-    if name in ("predict", "report", "calibrate"):
+    if name in ("predict", "report", "calibrate", "weights"):
         from importlib import import_module
 
         command: Callable[[Sequence[str]], int] = import_module(f"adpur.commands.{name}").main
         return command
     import difflib
 
-    known = ["fit", "validate", "test", "predict", "calibrate", "report", "configs"]
+    known = ["fit", "validate", "test", "predict", "calibrate", "weights", "report", "configs"]
     near = difflib.get_close_matches(name, known) or known
     raise ConfigError(f"no command {name!r}; nearest: {', '.join(near)} (adpur --help)")

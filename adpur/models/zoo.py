@@ -97,9 +97,9 @@ def load_denoiser(folder: str | Path) -> Denoiser:
     if config.get("_class_name") != "UNet2DModel":
         got = config.get("_class_name")
         raise ConfigError(f"{unet_folder}: expected a diffusers UNet2DModel, found {got!r}")
-    check_unet(config, unet_folder)
     unet = build_unet({k: v for k, v in config.items() if not k.startswith("_")}, unet_folder)
     _load_into(unet, unet_folder / UNET_FILE)
+    check_unet(config, unet_folder)
     size = config["sample_size"]
     height, width = (size, size) if isinstance(size, int) else size
     shape = (config["in_channels"], height, width)
@@ -145,9 +145,8 @@ def build_unet(config: dict[str, Any], where: Path | str = "the config") -> nn.M
 
 def find_weights(name: str | Path) -> Path:
     """The folder `name`: as a path, under $ADPUR_WEIGHTS_PATH, or among the shipped weights."""
-    shipped = Path(str(resources.files("adpur"))) / "weights"
     extra = filter(None, os.environ.get("ADPUR_WEIGHTS_PATH", "").split(os.pathsep))
-    for base in (Path(), *map(Path, extra), shipped):
+    for base in (Path(), *map(Path, extra), _shipped()):
         if (base / name).is_dir():
             return base / name
     if Path(name).is_file():
@@ -156,8 +155,17 @@ def find_weights(name: str | Path) -> Path:
             "never from a pickle, which can run code. Load it yourself with "
             "torch.load(..., weights_only=True) and write it with adpur.save_classifier."
         )
-    have = sorted({str(p.parent.relative_to(shipped)) for p in shipped.glob("*/*/*.json")})
-    raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {', '.join(have)}")
+    have = ", ".join(shipped_weights())
+    raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {have}")
+
+
+def shipped_weights() -> list[str]:
+    """The names of the folders that come with adpur, as `find_weights` takes them."""
+    return sorted({str(p.parent.relative_to(_shipped())) for p in _shipped().glob("*/*/*.json")})
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("adpur"))) / "weights"
 
 
 def _load_into(net: nn.Module, file: Path) -> None:
@@ -218,7 +226,8 @@ def _load_schedule(folder: Path) -> DiscreteVP:
         # in fp64: diffusers' own table is fp32
         betas = np.linspace(config.get("beta_start", 1e-4), config.get("beta_end", 0.02), steps)
     else:
-        betas = DDPMScheduler.from_config(config).betas.double().numpy()
+        with torch.device("cpu"):  # whatever device the network is built on
+            betas = DDPMScheduler.from_config(config).betas.double().numpy()
     return DiscreteVP(tuple(betas.tolist()))
 
 

@@ -1,6 +1,7 @@
 """guided-diffusion's U-Net on diffusers: an independent reference, and the full size by shapes."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ import torch.nn.functional as F
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
-from adpur import ConfigError
+from adpur import ConfigError, DiscreteVP, EpsDenoiser, load_denoiser, save_denoiser
+from adpur.models.adapters import DiffusersNet
 from adpur.models.guided import convert_guided
 from adpur.models.guided_layout import read_layout
+from adpur.models.zoo import build_unet
 
 
 class Res(nn.Module):
@@ -199,6 +202,23 @@ def test_diffusers_computes_the_same(case: str) -> None:
         want, got = net(x, t), unet(x, t).sample
     assert want.std() > 0.1
     assert (got - want).abs().max() <= 1e-12 * want.abs().max()
+
+
+def test_a_converted_network_is_a_denoiser_folder(tmp_path: Path) -> None:
+    """x0_hat of the folder is DDPM's formula on the reference's first half of channels."""
+    net = reference((32, 64), 1, (False, True), 16).float()
+    config, state = convert_guided(net.state_dict(), 16, 16)
+    unet = build_unet(config)
+    unet.load_state_dict(state)
+    save_denoiser(EpsDenoiser(DiffusersNet(unet), DiscreteVP(), (3, 16, 16)), tmp_path)
+    ours = load_denoiser(tmp_path).eval()
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([80, 3])
+    alpha, sigma = (
+        f(t).float().view(-1, 1, 1, 1) for f in (ours.schedule.alpha, ours.schedule.sigma)
+    )
+    with torch.no_grad():
+        want = (x - sigma * net(x, t - 1)[:, :3]) / alpha
+        assert torch.allclose(ours(x, t), want, rtol=1e-4, atol=1e-4)
 
 
 def test_swapped_head_orders_would_be_seen() -> None:
