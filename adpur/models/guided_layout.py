@@ -25,7 +25,12 @@ RELEASED = {
     (192, 384, 576, 768, True): Hidden(64, 64, per_head=False),  # 64x64
     (128, 256, 256, 256, False): Hidden(32, 64),  # improved-diffusion CIFAR-10: 4 heads of 64
 }
-"""Block widths, and whether residual blocks resample, of the networks that were released."""
+"""Block widths, and whether residual blocks resample, of the networks that were released.
+
+The released 64x64 has class labels and is refused; an unconditional one of its shape is not.
+improved-diffusion tells its CIFAR-10 network 1000 t / 4000, a label that no `DiscreteVP` gives: its
+U-Net converts, but its 4000-step schedule needs an adapter of its own.
+"""
 
 
 @dataclass(frozen=True)
