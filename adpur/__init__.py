@@ -32,6 +32,7 @@ _HOMES = {
     "adpur.models.denoiser": ["Denoiser"],
     "adpur.models.ncsnpp": ["NCSNpp"],
     "adpur.models.networks": ["Networks"],
+    "adpur.models.wideresnet": ["WideResNet"],
     "adpur.models.zoo": [
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",
     ],

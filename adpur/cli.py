@@ -22,6 +22,7 @@ usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
   predict    purify a folder of images into another      adpur predict -c ssni_digits IN OUT
   calibrate  measure SSNI's score norms of weights       adpur calibrate digits/diffusion
   convert    others' checkpoints into weights folders    adpur convert FILE.pkl OUT
+  weights    known checkpoints, or what a folder holds   adpur weights digits/diffusion
   report     tables and plots of finished runs, again    adpur report runs/ssni_digits
   configs    list the shipped configs
 
@@ -105,13 +106,16 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         from adpur.stages import run
 
         return lambda argv: run(name, argv)
-    if name in ("predict", "report", "calibrate", "convert"):
+    if name in ("predict", "report", "calibrate", "convert", "weights"):
         from importlib import import_module
 
         command: Callable[[Sequence[str]], int] = import_module(f"adpur.commands.{name}").main
         return command
     import difflib
 
-    known = ["fit", "validate", "test", "predict", "calibrate", "convert", "report", "configs"]
+    known = [
+        "fit", "validate", "test", "predict", "calibrate", "convert", "weights", "report",
+        "configs",
+    ]  # fmt: skip
     near = difflib.get_close_matches(name, known) or known
     raise ConfigError(f"no command {name!r}; nearest: {', '.join(near)} (adpur --help)")

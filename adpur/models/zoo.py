@@ -20,14 +20,17 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from adpur.errors import ConfigError
-from adpur.models.adapters import DiffusersNet, EpsDenoiser
+from adpur.models.adapters import DiffusersNet
 from adpur.models.classifiers import CifarResNet, Classifier
 from adpur.models.denoiser import Denoiser
+from adpur.models.heads import adapter_of, check_unet, head_of
 from adpur.models.ncsnpp import NCSNpp
 from adpur.models.networks import Networks
+from adpur.models.wideresnet import WideResNet
 from adpur.schedule import DiscreteVP
 
 UNET_FILE = "diffusion_pytorch_model.safetensors"
+OURS = {"CifarResNet": CifarResNet, "WideResNet": WideResNet}
 
 
 def pretrained(classifier: str, denoiser: str | None = None, scorer: str | None = None) -> Networks:
@@ -66,24 +69,29 @@ def save_classifier(classifier: Classifier, init_args: dict[str, Any], folder: P
 
 
 def build_classifier(architecture: str, arguments: dict[str, Any]) -> nn.Module:
-    """An untrained network by name: adpur's `CifarResNet`, or any model of timm."""
+    """An untrained network by name: adpur's `CifarResNet` and `WideResNet`, or any of timm's."""
     import timm
 
+    if arguments.get("pretrained"):
+        raise ConfigError(
+            "expected init_args without `pretrained`: weights come from model.safetensors, never "
+            "from the network; leave the key out"
+        )
     try:
-        if architecture == "CifarResNet":
-            return CifarResNet(**arguments)
+        if architecture in OURS:
+            return OURS[architecture](**arguments)
         if timm.is_model(architecture):
             return timm.create_model(architecture, **arguments)
     except TypeError as error:
         raise ConfigError(f"{architecture} cannot be built with {arguments}: {error}") from error
-    near = difflib.get_close_matches(architecture, ["CifarResNet", *timm.list_models()])
+    near = difflib.get_close_matches(architecture, [*OURS, *timm.list_models()])
     raise ConfigError(
         f"unknown architecture {architecture!r}; nearest: {', '.join(near) or 'none'}"
     )
 
 
 def load_denoiser(folder: str | Path) -> Denoiser:
-    """The eps-prediction diffusion model of a diffusers folder, its schedule included."""
+    """The diffusion model of a diffusers folder; its scheduler says what it predicts, and when."""
     folder = find_weights(folder)
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
     config = _read_json(unet_folder / "config.json")
@@ -98,10 +106,13 @@ def load_denoiser(folder: str | Path) -> Denoiser:
         )
     unet = build_unet({k: v for k, v in config.items() if not k.startswith("_")}, unet_folder)
     _load_into(unet, unet_folder / UNET_FILE)
+    check_unet(config, unet_folder)
     size = config["sample_size"]
     height, width = (size, size) if isinstance(size, int) else size
     shape = (config["in_channels"], height, width)
-    return EpsDenoiser(DiffusersNet(unet), _load_schedule(folder), shape)
+    file = _scheduler_file(folder)
+    adapter = adapter_of(_read_json(file), file)
+    return adapter(DiffusersNet(unet), _load_schedule(folder), shape)
 
 
 def save_denoiser(denoiser: Denoiser, folder: Path) -> None:
@@ -118,7 +129,7 @@ def save_denoiser(denoiser: Denoiser, folder: Path) -> None:
     }
     for part, name, config in (
         ("unet", "config.json", unet_config),
-        ("scheduler", "scheduler_config.json", _scheduler_config(schedule)),
+        ("scheduler", "scheduler_config.json", _scheduler_config(schedule) | head_of(denoiser)),
     ):
         (folder / part).mkdir(parents=True, exist_ok=True)
         _write_json(folder / part / name, config)
@@ -145,9 +156,8 @@ def build_unet(config: dict[str, Any], where: Path | str = "the config") -> nn.M
 
 def find_weights(name: str | Path) -> Path:
     """The folder `name`: as a path, under $ADPUR_WEIGHTS_PATH, or among the shipped weights."""
-    shipped = Path(str(resources.files("adpur"))) / "weights"
     extra = filter(None, os.environ.get("ADPUR_WEIGHTS_PATH", "").split(os.pathsep))
-    for base in (Path(), *map(Path, extra), shipped):
+    for base in (Path(), *map(Path, extra), _shipped()):
         if (base / name).is_dir():
             return base / name
     if Path(name).is_file():
@@ -157,8 +167,17 @@ def find_weights(name: str | Path) -> Path:
             "torch.load(..., weights_only=True) and write it with adpur.save_classifier; diffusion "
             "models of EDM, score_sde and guided-diffusion: adpur convert FILE OUT_FOLDER"
         )
-    have = sorted({str(p.parent.relative_to(shipped)) for p in shipped.glob("*/*/*.json")})
-    raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {', '.join(have)}")
+    have = ", ".join(shipped_weights())
+    raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {have}")
+
+
+def shipped_weights() -> list[str]:
+    """The names of the folders that come with adpur, as `find_weights` takes them."""
+    return sorted({str(p.parent.relative_to(_shipped())) for p in _shipped().glob("*/*/*.json")})
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("adpur"))) / "weights"
 
 
 def _load_into(net: nn.Module, file: Path) -> None:
@@ -192,7 +211,7 @@ def _differences(
             yield f"{key} expected {want or 'absent'}, found {got or 'absent'}"
 
 
-def _load_schedule(folder: Path) -> DiscreteVP:
+def _scheduler_file(folder: Path) -> Path:
     name = "scheduler_config.json"
     places = [folder / "scheduler" / name, folder / name, folder.parent / "scheduler" / name]
     file = next((place for place in places if place.is_file()), None)
@@ -201,19 +220,26 @@ def _load_schedule(folder: Path) -> DiscreteVP:
             f"{folder}: no {name} says what its time steps mean; "
             f"write one with diffusers' DDPMScheduler(...).save_config({str(folder)!r})"
         )
+    return file
+
+
+def _load_schedule(folder: Path) -> DiscreteVP:
     from diffusers import DDPMScheduler
 
+    file = _scheduler_file(folder)
     config = _read_json(file)
-    if config.get("prediction_type", "epsilon") != "epsilon":
+    if foreign := {"sigma_max", "beta_max"} & config.keys():
         raise ConfigError(
-            f"{file}: expected prediction_type epsilon, found {config['prediction_type']}"
+            f"{file}: expected a scheduler of discrete betas, found {', '.join(sorted(foreign))}"
         )
     kind, steps = config.get("beta_schedule", "linear"), config.get("num_train_timesteps", 1000)
-    if kind == "linear" and not config.get("trained_betas"):
+    plain = not config.get("trained_betas") and not config.get("rescale_betas_zero_snr")
+    if kind == "linear" and plain:
         # in fp64: diffusers' own table is fp32
         betas = np.linspace(config.get("beta_start", 1e-4), config.get("beta_end", 0.02), steps)
     else:
-        betas = DDPMScheduler.from_config(config).betas.double().numpy()
+        with torch.device("cpu"):  # whatever device the network is built on
+            betas = DDPMScheduler.from_config(config).betas.double().numpy()
     return DiscreteVP(tuple(betas.tolist()))
 
 
@@ -221,7 +247,6 @@ def _scheduler_config(schedule: DiscreteVP) -> dict[str, Any]:
     config: dict[str, Any] = {
         "_class_name": "DDPMScheduler",
         "num_train_timesteps": schedule.end,
-        "prediction_type": "epsilon",
         "clip_sample": False,
     }
     first, last = schedule.betas[0], schedule.betas[-1]

@@ -1,0 +1,290 @@
+"""guided-diffusion's U-Net on diffusers: an independent reference, and the full size by shapes."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from adpur import ConfigError, DiscreteVP, EpsDenoiser, load_denoiser, save_denoiser
+from adpur.models.adapters import DiffusersNet
+from adpur.models.guided import convert_guided
+from adpur.models.guided_layout import read_layout
+from adpur.models.zoo import build_unet
+
+
+class Res(nn.Module):
+    """A residual block under its names; `resample` is None, F.interpolate or F.avg_pool2d."""
+
+    def __init__(self, inner, outer, emb, scale_shift, resample=None):
+        super().__init__()
+        self.scale_shift, self.resample = scale_shift, resample
+        self.in_layers = nn.ModuleDict(
+            {"0": nn.GroupNorm(32, inner), "2": nn.Conv2d(inner, outer, 3, 1, 1)}
+        )
+        self.emb_layers = nn.ModuleDict({"1": nn.Linear(emb, (1 + scale_shift) * outer)})
+        self.out_layers = nn.ModuleDict(
+            {"0": nn.GroupNorm(32, outer), "3": nn.Conv2d(outer, outer, 3, 1, 1)}
+        )
+        if inner != outer:
+            self.skip_connection = nn.Conv2d(inner, outer, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        resample = self.resample or (lambda h: h)
+        h = self.in_layers["2"](resample(F.silu(self.in_layers["0"](x))))
+        told = self.emb_layers["1"](F.silu(emb))[..., None, None]
+        if self.scale_shift:
+            scale, shift = told.chunk(2, dim=1)
+            h = self.out_layers["0"](h) * (1 + scale) + shift
+        else:
+            h = self.out_layers["0"](h + told)
+        h = self.out_layers["3"](F.silu(h))
+        x = resample(x)
+        return h + (self.skip_connection(x) if hasattr(self, "skip_connection") else x)
+
+
+class Attend(nn.Module):
+    """Multi-head self-attention over positions, one head at a time."""
+
+    def __init__(self, width, head_dim, per_head):
+        super().__init__()
+        self.head_dim, self.per_head = head_dim, per_head
+        self.norm = nn.GroupNorm(32, width)
+        self.qkv = nn.Conv1d(width, 3 * width, 1)
+        self.proj_out = nn.Conv1d(width, width, 1)
+
+    def rows(self, kind: int, head: int, width: int) -> slice:
+        """Where q, k or v (0, 1, 2) of a head lies among the 3C rows."""
+        d = self.head_dim
+        start = (3 * head + kind) * d if self.per_head else kind * width + head * d
+        return slice(start, start + d)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        width = flat.shape[1]
+        qkv = self.qkv(self.norm(flat))
+        heads = []
+        for head in range(width // self.head_dim):
+            q, k, v = (qkv[:, self.rows(kind, head, width)] for kind in range(3))
+            weights = (q.transpose(1, 2) @ k / math.sqrt(self.head_dim)).softmax(-1)
+            heads.append(v @ weights.transpose(1, 2))
+        return (flat + self.proj_out(torch.cat(heads, 1))).view_as(x)
+
+
+class Strided(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.op = nn.Conv2d(width, width, 3, 2, 1)
+
+    def forward(self, x, emb):
+        return self.op(x)
+
+
+class Doubled(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, 1, 1)
+
+    def forward(self, x, emb):
+        return self.conv(F.interpolate(x, scale_factor=2))
+
+
+class Reference(nn.Module):
+    """The U-Net of Dhariwal & Nichol (2021), appendix A, as plainly as it can be said."""
+
+    def __init__(
+        self, widths, blocks, attention, head_dim, updown=True, scale_shift=True, per_head=True,
+        channels=(3, 6),
+    ):  # fmt: skip
+        super().__init__()
+        base, emb = widths[0], 4 * widths[0]
+
+        def res(inner, outer, resample=None):
+            return Res(inner, outer, emb, scale_shift, resample)
+
+        def attend(level):
+            return [Attend(widths[level], head_dim, per_head)] if attention[level] else []
+
+        self.base = base
+        self.time_embed = nn.ModuleDict({"0": nn.Linear(base, emb), "2": nn.Linear(emb, emb)})
+        downs, skips, now = [[nn.Conv2d(channels[0], base, 3, 1, 1)]], [base], base
+        for level, width in enumerate(widths):
+            for _ in range(blocks):
+                downs.append([res(now, width), *attend(level)])
+                now = width
+                skips.append(now)
+            if level < len(widths) - 1:
+                pooled = res(now, now, lambda h: F.avg_pool2d(h, 2)) if updown else Strided(now)
+                downs.append([pooled])
+                skips.append(now)
+        self.middle_block = nn.ModuleList(
+            [res(now, now), Attend(now, head_dim, per_head), res(now, now)]
+        )
+        ups = []
+        for level, width in reversed(list(enumerate(widths))):
+            for k in range(blocks + 1):
+                ups.append([res(now + skips.pop(), width), *attend(level)])
+                now = width
+                if level and k == blocks:
+                    double = res(now, now, lambda h: F.interpolate(h, scale_factor=2))
+                    ups[-1].append(double if updown else Doubled(now))
+        self.input_blocks = nn.ModuleList(map(nn.ModuleList, downs))
+        self.output_blocks = nn.ModuleList(map(nn.ModuleList, ups))
+        self.out = nn.ModuleDict(
+            {"0": nn.GroupNorm(32, base), "2": nn.Conv2d(base, channels[1], 3, 1, 1)}
+        )
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        half = self.base // 2
+        rates = torch.exp(-math.log(10000) * torch.arange(half, dtype=torch.float32) / half)
+        angles = t[:, None].float() * rates  # in fp32, as diffusers has it
+        emb = torch.cat([angles.cos(), angles.sin()], 1).to(x.dtype)
+        emb = self.time_embed["2"](F.silu(self.time_embed["0"](emb)))
+        h, skips = self.input_blocks[0][0](x), []
+        skips.append(h)
+        for block in self.input_blocks[1:]:
+            for part in block:
+                h = part(h, emb)
+            skips.append(h)
+        for part in self.middle_block:
+            h = part(h, emb)
+        for block in self.output_blocks:
+            h = torch.cat([h, skips.pop()], 1)
+            for part in block:
+                h = part(h, emb)
+        return self.out["2"](F.silu(self.out["0"](h)))
+
+
+def reference(*args, **options) -> Reference:
+    net = Reference(*args, **options).double().eval()
+    generator = torch.Generator().manual_seed(5)
+    for p in net.parameters():  # norms too, or their places could be swapped unseen
+        p.data = 0.2 * torch.randn(p.shape, generator=generator, dtype=torch.float64)
+    return net
+
+
+CASES = {
+    "three levels, 2 and 3 heads": (((32, 64, 96), 2, (False, True, True), 32), {}),
+    "qkv in the newer order": (((32, 64), 1, (False, True), 16), {"per_head": False}),
+    "attention everywhere, 3 heads": (((96, 96), 1, (True, True), 32), {}),
+    "none but the middle's": (((32, 64), 3, (False, False), 64), {"channels": (1, 2)}),
+    "additive time, no variance": (
+        ((32, 32), 2, (False, True), 8),
+        {"scale_shift": False, "channels": (3, 3)},
+    ),
+    "strided and plain convolutions": (
+        ((32, 64, 64), 2, (False, True, False), 16),
+        {"updown": False},
+    ),
+    "the same, additive time": (
+        ((32, 64), 1, (True, False), 32),
+        {"updown": False, "scale_shift": False},
+    ),
+    "one level": (((32,), 1, (True,), 16), {}),
+}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize("case", CASES)
+def test_diffusers_computes_the_same(case: str) -> None:
+    args, options = CASES[case]
+    net = reference(*args, **options)
+    per_head = options.get("per_head", True)
+    config, state = convert_guided(net.state_dict(), 16, args[3], per_head)
+    unet = UNet2DModel(**config).double().eval()
+    unet.load_state_dict(state)
+    x = torch.randn(2, config["in_channels"], 16, 16, dtype=torch.float64)
+    t = torch.tensor([3, 741])
+    with torch.no_grad():
+        want, got = net(x, t), unet(x, t).sample
+    assert want.std() > 0.1
+    assert (got - want).abs().max() <= 1e-12 * want.abs().max()
+
+
+def test_a_converted_network_is_a_denoiser_folder(tmp_path: Path) -> None:
+    """x0_hat of the folder is DDPM's formula on the reference's first half of channels."""
+    net = reference((32, 64), 1, (False, True), 16).float()
+    config, state = convert_guided(net.state_dict(), 16, 16)
+    unet = build_unet(config)
+    unet.load_state_dict(state)
+    save_denoiser(EpsDenoiser(DiffusersNet(unet), DiscreteVP(), (3, 16, 16)), tmp_path)
+    ours = load_denoiser(tmp_path).eval()
+    x, t = torch.randn(2, 3, 16, 16), torch.tensor([80, 3])
+    alpha, sigma = (
+        f(t).float().view(-1, 1, 1, 1) for f in (ours.schedule.alpha, ours.schedule.sigma)
+    )
+    with torch.no_grad():
+        want = (x - sigma * net(x, t - 1)[:, :3]) / alpha
+        assert torch.allclose(ours(x, t), want, rtol=1e-4, atol=1e-4)
+
+
+def test_swapped_head_orders_would_be_seen() -> None:
+    net = reference((32, 64), 1, (False, True), 16)
+    right = convert_guided(net.state_dict(), 16, 16)[1]
+    wrong = convert_guided(net.state_dict(), 16, 16, per_head=False)[1]
+    key = "down_blocks.1.attentions.0.to_q.weight"
+    assert right.keys() == wrong.keys() and not torch.equal(right[key], wrong[key])
+
+
+IMAGENET = (256, 256, 512, 512, 1024, 1024), 2, (False, False, False, True, True, True), 64
+SMALLER = (192, 384, 576, 768), 3, (False, True, True, True), 64
+CIFAR = (128, 256, 256, 256), 3, (False, True, True, False), 64
+
+
+def test_the_256x256_network_by_shapes() -> None:
+    """Dhariwal & Nichol (2021): 256x256 ImageNet, 552.8 million parameters."""
+    with torch.device("meta"):
+        net = Reference(*IMAGENET)
+    state = net.state_dict()
+    config, converted = convert_guided(state)
+    assert sum(v.numel() for v in state.values()) == 552_814_086
+    assert sum(v.numel() for v in converted.values()) == 552_814_086
+    joint = [k for k in state if ".qkv." in k]
+    assert len(converted) == len(state) + 2 * len(joint)
+    assert (config["sample_size"], config["out_channels"]) == (256, 6)
+    assert config["down_block_types"] == 3 * ["ResnetDownsampleBlock2D"] + 3 * ["AttnDownBlock2D"]
+
+
+@pytest.mark.parametrize(
+    ("args", "options", "size"),
+    [(SMALLER, {}, 64), (CIFAR, {"updown": False}, 32)],
+    ids=["64x64", "improved-diffusion CIFAR-10"],
+)
+def test_other_released_networks_by_shapes(args, options, size) -> None:
+    with torch.device("meta"):
+        state = Reference(*args, **options).state_dict()
+    config, converted = convert_guided(state)
+    assert config["sample_size"] == size and config["attention_head_dim"] == 64
+    assert sum(v.numel() for v in converted.values()) == sum(v.numel() for v in state.values())
+
+
+def test_what_cannot_be_said_is_refused() -> None:
+    with torch.device("meta"):
+        state = Reference((32, 64), 1, (True, True), 32).state_dict()
+    with pytest.raises(ConfigError, match=r"got \(32, 64\); write convert_guided\(state, size="):
+        convert_guided(state)
+    with pytest.raises(ConfigError, match=r"widths \[32, 64\] to be multiples of head_dim 24"):
+        convert_guided(state, 16, 24)
+    with pytest.raises(ConfigError, match="it needs class labels"):
+        convert_guided(state | {"label_emb.weight": torch.zeros(10, 128)})
+    with pytest.raises(ConfigError, match=r"expected guided-diffusion's U-Net.*got conv1\.weight"):
+        convert_guided({"conv1.weight": torch.zeros(1)})
+    with pytest.raises(ConfigError, match=r"as wide as the first level, 32, got 64"):
+        read_layout(state | {"time_embed.0.weight": torch.zeros(256, 64)})
+
+
+def test_strange_names_and_shapes_are_refused() -> None:
+    with torch.device("meta"):
+        state = Reference((32, 64), 1, (False, True), 32).state_dict()
+    with pytest.raises(ConfigError, match=r"middle_block\.3\.norm: not a name"):
+        convert_guided(state | {"middle_block.3.norm.weight": torch.zeros(1)}, 16, 32)
+    with pytest.raises(
+        ConfigError, match=r"1 parameters do not fit.*expected \(64,\), got \(65,\)"
+    ):
+        convert_guided(state | {"middle_block.1.norm.weight": torch.zeros(65)}, 16, 32)
+    lacking = {k: v for k, v in state.items() if k != "out.2.bias"}
+    with pytest.raises(ConfigError, match=r"first conv_out\.bias: expected \(6,\), got none"):
+        convert_guided(lacking, 16, 32)
