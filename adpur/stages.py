@@ -36,6 +36,7 @@ from adpur.lit.trainer import Trainer
 from adpur.lit.training import Training
 from adpur.records import differences
 from adpur.report.table import show_run
+from adpur.sweep import Vary, expand
 
 EXECUTION = {
     "accelerator", "devices", "num_nodes", "strategy", "logger", "default_root_dir", "max_time",
@@ -125,6 +126,7 @@ class CLI(LightningCLI):
         """Where results go."""
         parser.add_argument("--run", type=str | None, default=None, help="run folder")
         parser.add_argument("--threads", type=int | None, default=None, help="inside one operation")
+        parser.add_argument("--vary", type=Vary | None, default=None, help="row: setting: values")
         parser.add_argument("--fresh", action="store_true", help="start anew in an empty folder")
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
@@ -132,12 +134,18 @@ class CLI(LightningCLI):
         self.config = parser.parse_args(args)
 
     def before_instantiate_classes(self) -> None:
-        """Threads first: everything after may compute."""
+        """Threads first: everything after may compute. Then the rows of a sweep."""
         threads = self.config["threads"]
         if threads is not None:
             if threads < 1:
                 raise ConfigError(f"threads must be a positive integer, got {threads}")
             torch.set_num_threads(threads)
+        if vary := self.config["vary"]:
+            if self.stage != "test":
+                raise ConfigError(f"vary belongs to adpur test, not to adpur {self.stage}")
+            expand(self.config, vary)
+            self.config["vary"] = None
+            self.config = self.parser.parse_object(self.config)
 
     @property
     def folder(self) -> Path:
@@ -260,7 +268,9 @@ class _ConfigFile(ActionConfigFile):
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
     """What a fit's result depends on: everything but where and how it runs."""
-    kept = {k: v for k, v in config.items() if k not in ("config", "run", "fresh", "threads")}
+    kept = {
+        k: v for k, v in config.items() if k not in ("config", "run", "fresh", "threads", "vary")
+    }
     trainer = config.get("trainer", {})
     kept["trainer"] = {k: v for k, v in trainer.items() if k not in EXECUTION}
     return kept

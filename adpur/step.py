@@ -196,7 +196,7 @@ class Heun(Step):
 
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
         """See the class."""
-        raised = t * (1 + self.gamma * ((t >= self.low) & (t <= self.high)))
+        raised = t * (1 + self.gamma * ((t >= self.low) & (t <= self.high)).to(t))
         if self.gamma > 0:
             extra = self.inflate * _root(raised**2 - t**2)
             x = x + expand(extra, x) * noise.normal(x, Stream.CHURN)

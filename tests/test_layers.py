@@ -15,7 +15,7 @@ LAYERS = [
     ["threat"],
     ["metrics", "records", "figures"],
     ["lit"],
-    ["report", "commands", "explain", "stages", "cli", "__main__"],
+    ["report", "commands", "explain", "sweep", "stages", "cli", "__main__"],
 ]
 ONLY = {  # a package, and the places that may import it
     "lightning": ("lit", "stages", "explain"),

@@ -13,9 +13,11 @@ from adpur import (
     CifarResNet,
     Classifier,
     ConfigError,
+    Defense,
     DiscreteVP,
     EpsDenoiser,
     Networks,
+    ddpm,
     load_classifier,
     load_denoiser,
     pretrained,
@@ -155,12 +157,12 @@ def test_missing_names_list_what_ships() -> None:
 
 def test_networks_of_different_shapes_are_refused(folder: Path) -> None:
     wrong = Classifier(CifarResNet(1), (3, 32, 32))
-    with pytest.raises(ConfigError, match=r"classifier \(3, 32, 32\), denoiser \(1, 8, 8\)"):
-        Networks(wrong, load_denoiser(folder))
+    with pytest.raises(ConfigError, match=r"of \(1, 8, 8\) .*, the classifier \(3, 32, 32\)"):
+        Defense(ddpm(), Networks(wrong, load_denoiser(folder)))
 
 
 def test_score_norms_of_other_weights_are_refused(folder: Path) -> None:
-    from adpur import Defense, ssni_n
+    from adpur import ssni_n
 
     purifier = ssni_n("digits/diffusion", levels=5)
     nets = Networks(load_classifier("digits/classifier"), load_denoiser(folder))

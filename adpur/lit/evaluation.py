@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightning.pytorch as pl
 import numpy as np
@@ -164,19 +164,19 @@ class Evaluation(pl.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy of every row."""
         for name in self.defenses:
-            self.judge(Column(name), batch, lambda x, y, noise: x)
+            self.judge(Column(name), batch, unattacked)
 
     def judge(
         self,
         column: Column,
         batch: Batch,
-        attack: Callable[[Tensor, Tensor, Noise], Tensor],
+        attack: "Callable[[Tensor, Tensor, Noise], Found]",
         knowledge: Knowledge | None = None,
         norm: Norm | None = None,
     ) -> None:
         """Score the images of a batch that the records lack.
 
-        Whatever `attack(x, y, noise)` returns is projected and predicted again under N fresh
+        Whatever image `attack(x, y, noise)` returns is projected and predicted again under N fresh
         evaluation keys: an attack's own claim of success counts for nothing.
         """
         with torch.inference_mode(False):
@@ -189,14 +189,14 @@ class Evaluation(pl.LightningModule):
             self.heed()
             start = time.perf_counter()
             x, y, noise = x[todo], y[todo], Noise(index[todo], self.seed)
-            found = attack(x, y, noise).detach()
+            image, cosine = attack(x, y, noise)
             norm = norm or Linf()
-            found = norm.project(found, x, column.eps) if not column.clean else x
+            found = norm.project(image.detach(), x, column.eps) if not column.clean else x
             keys = (knowledge or Knowledge()).evaluate(noise, self.draws)
             draws = len(keys.index) // len(x)
             with torch.no_grad():
                 out = self.defenses[column.row](found.repeat(draws, 1, 1, 1), keys)
-            scores = _scores(out, noise.index, y, norm.size(found - x), draws)
+            scores = _scores(out, noise.index, y, norm.size(found - x), cosine, draws)
             self._keep(column, noise.index, x, found, out.image[: len(x)])
             self.records.add(column, scores)
             self.records.time(column, len(x), time.perf_counter() - start)
@@ -233,6 +233,18 @@ class Evaluation(pl.LightningModule):
         return [logger for logger in self.loggers if isinstance(logger, RowRuns)]
 
 
+class Found(NamedTuple):
+    """What an attack returns: images, and the cosine `(B,)` of its gradient to the exact one."""
+
+    image: Tensor
+    cosine: Tensor | None = None
+
+
+def unattacked(x: Tensor, y: Tensor, noise: Noise) -> Found:
+    """The clean images."""
+    return Found(x)
+
+
 def idle_cores(trainer: pl.Trainer) -> int:
     """Chunks worth running at a time: one on an accelerator."""
     if trainer.strategy.root_device.type != "cpu":
@@ -261,7 +273,9 @@ def row_summary(
     return flat | {"nfe": mine[Column(row)]["nfe"], "seconds": spent}
 
 
-def _scores(out: Prediction, index: Tensor, y: Tensor, size: Tensor, draws: int) -> list[Score]:
+def _scores(
+    out: Prediction, index: Tensor, y: Tensor, size: Tensor, cosine: Tensor | None, draws: int
+) -> list[Score]:
     margin = Margin().loss(out.logits, y.repeat(draws))
 
     def per_image(v: Tensor) -> list[Any]:
@@ -278,6 +292,7 @@ def _scores(out: Prediction, index: Tensor, y: Tensor, size: Tensor, draws: int)
         [[None if math.isnan(n) else n for n in norms] for norms in per_image(out.score_norm)],
         np.mean(per_image(out.nfe), axis=1).tolist(),
         size.tolist(),
+        [None] * len(index) if cosine is None else cosine.tolist(),
         strict=True,
     )
     return [Score(*column) for column in columns]

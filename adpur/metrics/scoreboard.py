@@ -33,7 +33,8 @@ class Score:
     """One image in one column: the deterministic part of a record.
 
     `predictions`, `margin`, `t` (one list of stages), `snapped` and `score_norm` have an entry
-    for each of N evaluation draws; `size` is the norm of the perturbation.
+    for each of N evaluation draws; `size` is the norm of the perturbation, `cosine` that of the
+    attack's gradient to the exact one, where it was asked for.
     """
 
     index: int
@@ -45,6 +46,7 @@ class Score:
     score_norm: list[float | None]
     nfe: float
     size: float
+    cosine: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -60,6 +62,7 @@ class Outcome(NamedTuple):
     t: NDArray[np.float64]
     score_norm: NDArray[np.float64]
     nfe: NDArray[np.float64]
+    cosine: NDArray[np.float64]
 
     @classmethod
     def of(cls, scores: Iterable[Score]) -> "Outcome":
@@ -77,6 +80,7 @@ class Outcome(NamedTuple):
             np.array([[t[0] if t else np.nan for t in s.t] or [np.nan] for s in once]),
             np.array([[np.nan if n is None else n for n in s.score_norm] for s in once]),
             np.array([s.nfe for s in once]),
+            np.array([np.nan if s.cosine is None else s.cosine for s in once]),
         )
 
     @property

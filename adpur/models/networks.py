@@ -57,7 +57,8 @@ class Networks(nn.Module):
         return {name: tuple(shape) for name, shape in shapes.items() if shape is not None}
 
     def _same_shape(self) -> None:
-        shapes = self._shapes()
+        """The classifier's may differ: `Resized` goes between, and `Purifier.check` knows."""
+        shapes = {name: shape for name, shape in self._shapes().items() if name != "classifier"}
         if len(set(shapes.values())) > 1:
             told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            raise ConfigError(f"networks must take images of one (C, H, W), got {told}")
+            raise ConfigError(f"diffusion models must take images of one (C, H, W), got {told}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from adpur.errors import ConfigError
@@ -42,7 +43,7 @@ def read_run(folder: Path) -> Run:
 def show_run(folder: Path) -> None:
     """Print a run's table and where everything is, and write the table beside the records."""
     run = read_run(folder)
-    text = "\n".join([*table([run]), "", footnote(run), *separations(run)])
+    text = "\n".join([*table([run]), "", footnote(run), *separations(run), *cosines(run)])
     print("\n" + text)
     (folder / "table.md").write_text(text + "\n")
     write_csv([run], folder / "table.csv")
@@ -57,11 +58,11 @@ def table(runs: Sequence[Run]) -> list[str]:
     columns.sort(key=lambda c: not c.clean)
     attacks = list(dict.fromkeys((c.attack, c.eps) for c in columns))
     heads = [a if a.startswith("clean") else f"{a}, eps {eps:g}" for a, eps in attacks]
-    body = [["defence", *heads, "calls", "mean t(x)", "seconds"]]
+    body = [["defence", *heads, "calls", "mean t(x)", "ms / image", "seconds"]]
     for run in runs:
         prefix = f"{run.folder.name}: " if len(runs) > 1 else ""
         for row in dict.fromkeys(c.row for c in run.outcomes):
-            body.append([prefix + row, *_cells(run, row, attacks)])
+            body.append([prefix + _named(run, row), *_cells(run, row, attacks)])
     return _markdown(body)
 
 
@@ -72,8 +73,9 @@ def footnote(run: Run) -> str:
     told = (
         f"Percent right: mean over {run.identity['draws']} fresh purifications of each of {images} "
         f"{data['split']} images of {data['class']}, [95 % interval over images]. calls: measured "
-        "diffusion-network calls a clean purification, score norms included. Every image is "
-        "attacked and re-scored under noise the attack never saw."
+        "diffusion-network calls a clean prediction, score norms included; ms / image: its wall "
+        "time. mean t(x) is in the row's own unit. Every image is attacked and re-scored under "
+        "noise the attack never saw."
     )
     for name, block in run.identity["attacks"].items():
         if (pool := block["knowledge"]["pool"]) is not None:
@@ -95,6 +97,19 @@ def separations(run: Run) -> list[str]:
             truth = np.repeat([0, 1], [len(clean), len(attacked)])
             auc = roc_auc_score(truth, np.concatenate([clean, attacked]))
             lines.append(f"{column}: score norms tell attacked from clean with AUC {auc:.4f}")
+    return lines
+
+
+def cosines(run: Run) -> list[str]:
+    """For each block that was asked, how well its gradient points along the exact one."""
+    lines = []
+    for column, outcome in run.outcomes.items():
+        known = outcome.cosine[np.isfinite(outcome.cosine)]
+        if len(known) > 1:
+            lines.append(
+                f"{column}: cosine of its gradient to the exact one {known.mean():.3f} "
+                f"(standard error {stats.sem(known):.3f}, {len(known)} images)"
+            )
     return lines
 
 
@@ -135,9 +150,17 @@ def _cells(run: Run, row: str, attacks: list[tuple[str, float]]) -> list[str]:
         outcome = run.outcomes.get(Column(row, attack, eps))
         cells.append(_cell(outcome, run.identity["data"]["images"]))
     clean = run.outcomes[Column(row)].summary()
-    level = "-" if clean["t_mean"] != clean["t_mean"] else f"{clean['t_mean']:.0f}"
+    level = "-" if clean["t_mean"] != clean["t_mean"] else f"{clean['t_mean']:.3g}"
     seconds = sum(v for c, v in run.seconds.items() if c.row == row)
-    return [*cells, f"{clean['nfe']:.1f}", level, f"{seconds:.0f}"]
+    once = 1000 * run.seconds.get(Column(row), 0.0) / (clean["images"] * clean["draws"])
+    return [*cells, f"{clean['nfe']:.1f}", level, f"{once:.1f}", f"{seconds:.0f}"]
+
+
+def _named(run: Run, row: str) -> str:
+    """A row whose prediction is several purifications says so."""
+    ensemble = run.identity["defenses"][row]["ensemble"]
+    votes = ensemble.get("votes", 1)
+    return row if votes == 1 else f"{row} ({ensemble['class']} of {votes})"
 
 
 def _cell(outcome: Outcome | None, images: int) -> str:

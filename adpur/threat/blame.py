@@ -61,17 +61,14 @@ def blame(
         )
     what = _kind(grad)
     if what == "good":
-        return "is not finite or zero together with others' only"
+        return "is not usable, but that of the first such row alone is"
     if _kind(at_image) != "good":
         return f"is {_kind(at_image)} already at the purified image: look at the classifier"
     broken = [k for k, kind in enumerate(trace.arrived) if kind not in ("good", "missing")]
-    if not broken:
-        return f"is {what} after the first step of the purifier's {len(trace.arrived)}: look there"
-    return (
-        f"is {what}: it is lost in step {max(broken) + 2} of the purifier's {len(trace.arrived)}"
-        if max(broken) + 1 < len(trace.arrived)
-        else f"is {what} behind the purifier's last step"
-    )
+    lost, steps = max(broken, default=-1) + 2, len(trace.arrived)
+    if lost > steps:
+        return f"is {what}: it is lost between the purifier's {steps} steps and its result"
+    return f"is {what}: it is lost in step {lost} of the purifier's {steps}"
 
 
 def _kind(grad: Tensor | None) -> str:

@@ -187,6 +187,16 @@ class Oracle:
         return lambda logits, rows: self.sign * self.loss.loss(logits, y[rows.to(y.device)])
 
 
+def gradient_cosine(oracle: Oracle, x: Tensor, eot: int) -> Tensor:
+    """Cosine `(B,)` of an oracle's mean gradient to the deployed purifier's, on the same keys.
+
+    What a surrogate, a substitute or BPDA is worth; NaN where either is zero.
+    """
+    exact = replace(oracle, view=oracle.defense.purifier, watch=None)
+    one, other = (o.per_draw(x, 0, eot)[1].mean(0).flatten(1) for o in (oracle, exact))
+    return (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
+
+
 def _mean(draws: Tensor) -> Tensor:
     """Mean over the first dimension, added in a fixed order: no bit depends on B."""
     return reduce(torch.add, draws.unbind()) / len(draws)

@@ -9,13 +9,13 @@ from torch import Tensor
 from adpur.errors import ConfigError
 from adpur.gradient import Exact, GradientMode
 from adpur.lit.data.base import Batch
-from adpur.lit.evaluation import Evaluation
+from adpur.lit.evaluation import Evaluation, Found, unattacked
 from adpur.metrics.scoreboard import CLEAN, Column
 from adpur.noise import Noise
 from adpur.records import describe
 from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge
-from adpur.threat.oracle import Oracle
+from adpur.threat.oracle import LevelGradient, Oracle, gradient_cosine
 
 
 class Robustness(pl.Callback):
@@ -30,6 +30,9 @@ class Robustness(pl.Callback):
         knowledge: which evaluation noise the attacker knows.
         eps: radii to run, in place of the attack's own.
         only: rows to run; all by default.
+        levels: how the attack treats a computed t(x).
+        cosine: draws over which to compare the block's gradient with the exact one at the clean
+            images, and report the cosine; 0 does not.
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class Robustness(pl.Callback):
         knowledge: Knowledge = Knowledge(),
         eps: list[float] | None = None,
         only: list[str] | None = None,
+        levels: LevelGradient = LevelGradient(),
+        cosine: int = 0,
     ) -> None:
         if name.startswith(CLEAN):
             raise ConfigError(
@@ -49,6 +54,8 @@ class Robustness(pl.Callback):
         self.gradient = gradient
         self.knowledge = knowledge
         self.only = only
+        self.levels = levels
+        self.cosine = cosine
         radii = eps if eps is not None else [attack.eps]
         self.attacks = [replace(attack, eps=float(e)) for e in radii]  # type: ignore[type-var]
 
@@ -64,6 +71,8 @@ class Robustness(pl.Callback):
             "attacks": self.attacks,
             "gradient": self.gradient,
             "knowledge": self.knowledge,
+            "levels": self.levels,
+            "cosine": self.cosine,
             "only": self._rows(module),
         }
         if module.blocks.setdefault(self.name, describe(block)) != describe(block):
@@ -89,7 +98,7 @@ class Robustness(pl.Callback):
         module = _evaluation(pl_module)
         for row in self._rows(module):
             if self.knowledge.pool is not None:
-                module.judge(self._clean(row), batch, lambda x, y, noise: x, self.knowledge)
+                module.judge(self._clean(row), batch, unattacked, self.knowledge)
             for attack in self.attacks:
                 self._attack(module, Column(row, self.name, attack.eps), attack, batch)
 
@@ -101,8 +110,10 @@ class Robustness(pl.Callback):
             module.heed()
             module.tell(f"{column}  step {iteration + 1}  loss {loss.mean():.2f}")
 
-        def search(x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-            return attack.run(Oracle(defense, view, y, noise, self.knowledge, watch=watch), x)
+        def search(x: Tensor, y: Tensor, noise: Noise) -> Found:
+            oracle = Oracle(defense, view, y, noise, self.knowledge, levels=self.levels)
+            cosine = gradient_cosine(oracle, x, self.cosine) if self.cosine else None
+            return Found(attack.run(replace(oracle, watch=watch), x), cosine)
 
         module.judge(column, batch, search, self.knowledge, attack.norm)
 
