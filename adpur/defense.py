@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from adpur.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
+from adpur.gradient import Remembered
+from adpur.memory import Keep
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Context, Levels, Purifier, Tap, score_norms
@@ -137,7 +139,7 @@ class Defense(nn.Module):
         derivative in the score norm it is computed from, else 0.
         """
         view = view if view is not None else self.purifier
-        context = Context(self.networks, self.rows)
+        context = Context(self.networks, self.rows, workers=self.workers)
 
         def work(part: Tensor) -> list[Tensor]:
             rows = part.to(x.device)
@@ -160,7 +162,8 @@ class Defense(nn.Module):
     def norm_grad(self, x: Tensor, noise: Noise, view: Purifier | None = None) -> Tensor:
         """Gradient of the score norm of each image, `(B, C, H, W)`."""
         view = view if view is not None else self.purifier
-        context = Context(self.networks, self.rows)
+        memory = view.memory.shared(self.workers) if isinstance(view, Remembered) else Keep()
+        context = Context(self.networks, self.rows, memory)
 
         def work(part: Tensor) -> list[Tensor]:
             rows = part.to(x.device)
@@ -194,6 +197,10 @@ class Defense(nn.Module):
 
     def _vote(self, x: Tensor, noise: Noise, levels: Levels | None, tap: Tap | None) -> Prediction:
         known = levels if levels is not None else self.levels(x, noise)
+        if known.t.shape != (self.purifier.depth, len(x)):
+            raise ConfigError(
+                f"expected levels ({self.purifier.depth}, {len(x)}), got {tuple(known.t.shape)}"
+            )
 
         def work(part: Tensor) -> list[Tensor]:
             rows, own = part.to(x.device), known.at(part)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -46,7 +47,7 @@ class MeanLogits(Ensemble):
 
     def combine(self, logits: Tensor) -> Tensor:
         """Mean over votes."""
-        return logits.mean(0)
+        return _mean(logits)
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,13 @@ class Majority(Ensemble):
 
     def combine(self, logits: Tensor) -> Tensor:
         """See the class."""
-        shares = F.one_hot(logits.argmax(2), logits.shape[2]).to(logits).mean(0)
-        return shares + 0.5 / self.votes * torch.softmax(logits, 2).mean(0)
+        shares = _mean(F.one_hot(logits.argmax(2), logits.shape[2]).to(logits))
+        return shares + 0.5 / self.votes * _mean(torch.softmax(logits, 2))
+
+
+def _mean(votes: Tensor) -> Tensor:
+    """Over the first dimension, added in a fixed order: no bit depends on the batch."""
+    return reduce(torch.add, votes.unbind()) / len(votes)
 
 
 def _check(ensemble: Ensemble) -> None:

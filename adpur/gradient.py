@@ -108,7 +108,9 @@ class Remembered(Around):
 
     def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """The inner purifier's."""
-        return self.inner.purify(x, noise, levels, replace(context, memory=self.memory))
+        return self.inner.purify(
+            x, noise, levels, replace(context, memory=self.memory.shared(context.workers))
+        )
 
     def replaced(
         self,

@@ -1,5 +1,6 @@
 """Which times the reverse process visits."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -7,10 +8,15 @@ import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
+from adpur.schedule import VE, ContinuousSchedule, DiscreteVP, LinearVP, NoiseSchedule
 
 
 class Grid(ABC):
     """Non-increasing times from t to the end of the walk for every row."""
+
+    @abstractmethod
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Raise `ConfigError` if its times are not that schedule's."""
 
     @abstractmethod
     def times(self, t: Tensor) -> Tensor:
@@ -45,10 +51,13 @@ class Strided(Grid):
     def __post_init__(self) -> None:
         _positive(self, "stride")
 
+    def check(self, schedule: NoiseSchedule) -> None:
+        """DDPM's steps."""
+        _needs(self, schedule, DiscreteVP)
+
     def times(self, t: Tensor) -> Tensor:
         """K = max(t) / stride; from a t between multiples, the first step is the shorter one."""
-        count = -(-int(t.max()) // self.stride) if len(t) else 0
-        return torch.minimum(_countdown(count, t) * self.stride, t)
+        return _down(t, self.stride)
 
     def snap(self, t: Tensor, end: float) -> Tensor:
         """The nearest multiple of the stride not beyond `end`; halves go up."""
@@ -71,10 +80,13 @@ class Inclusive(Grid):
     def __post_init__(self) -> None:
         _positive(self, "stride")
 
+    def check(self, schedule: NoiseSchedule) -> None:
+        """DDPM's steps."""
+        _needs(self, schedule, DiscreteVP)
+
     def times(self, t: Tensor) -> Tensor:
         """See the class; a row at 0 stays there."""
-        count = int(t.max()) // self.stride if len(t) else 0
-        left = torch.minimum(_countdown(count, t) * self.stride, t) + 1
+        left = _down(t, self.stride) + 1
         return torch.cat((torch.where(t > 0, left, t), torch.zeros_like(t)[None]))
 
     def snap(self, t: Tensor, end: float) -> Tensor:
@@ -97,12 +109,17 @@ class Subsequence(Grid):
     def __post_init__(self) -> None:
         _positive(self, "count")
 
+    def check(self, schedule: NoiseSchedule) -> None:
+        """DDPM's steps."""
+        _needs(self, schedule, DiscreteVP)
+
     def times(self, t: Tensor) -> Tensor:
         """K = count, or max(t) if that is less."""
-        own = t.clamp(1, self.count)
-        left = torch.minimum(_countdown(int(own.max()) if len(t) else 0, t), own)
-        times = (left * t / own + 0.5).floor()
-        return times if t.is_floating_point() else times.long()
+        whole = t.detach().double()
+        own = whole.clamp(1, self.count)
+        left = _countdown(int(own.max()) if len(t) else 0)
+        times = (left * whole / own + 0.5).floor().to(t.dtype)
+        return torch.where(left < own, times, t)
 
     def snap(self, t: Tensor, end: float) -> Tensor:
         """The nearest integer; halves go up."""
@@ -126,11 +143,15 @@ class Even(Grid):
         if not 0 <= self.last < self.step:
             raise ConfigError(f"Even needs 0 <= last < step, got {self.last} and {self.step}")
 
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Real times."""
+        _needs(self, schedule, ContinuousSchedule)
+
     def times(self, t: Tensor) -> Tensor:
         """K = max(t) / step, rounded up; a row at or below `last` stays where it is."""
         slack = 1e-9 * self.step  # 0.3 is not 300 * 0.001
-        count = -int(-(t.max().item() - slack) // self.step) if len(t) else 0
-        left = _countdown(max(count, 0), t) * self.step
+        count = math.ceil((t.max().item() - slack) / self.step) if len(t) else 0
+        left = _countdown(max(count, 0)) * self.step
         times = torch.where(left >= t - slack, t, left.clamp_min(self.last))
         return torch.where(t > self.last, times, t)
 
@@ -151,10 +172,15 @@ class Karras(Grid):
     rho: float = 7.0
 
     def __post_init__(self) -> None:
-        if self.count < 2 or not self.sigma_min > 0:
+        if self.count < 2 or not (self.sigma_min > 0 and self.rho > 0):
             raise ConfigError(
-                f"Karras needs count >= 2 and sigma_min > 0, got {self.count}, {self.sigma_min}"
+                "Karras needs count >= 2, sigma_min > 0 and rho > 0, got "
+                f"{self.count}, {self.sigma_min}, {self.rho}"
             )
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Times are sigmas."""
+        _needs(self, schedule, VE)
 
     def times(self, t: Tensor) -> Tensor:
         """K = count for every row that moves."""
@@ -180,6 +206,9 @@ class OneShot(Grid):
     [[0.5, 0.0], [0.0, 0.0]]
     """
 
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Any."""
+
     def times(self, t: Tensor) -> Tensor:
         """Two."""
         return torch.stack((t, torch.zeros_like(t)))
@@ -199,18 +228,47 @@ class Borrowed(Grid):
     levels: Grid
     walk: Grid
 
+    def __post_init__(self) -> None:
+        if isinstance(self.walk, Inclusive):
+            raise ConfigError(
+                "a surrogate cannot walk Inclusive, which moves the level; use Strided"
+            )
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Both grids'."""
+        self.levels.check(schedule)
+        self.walk.check(schedule)
+
     def times(self, t: Tensor) -> Tensor:
-        """The walking grid's."""
-        return self.walk.times(t)
+        """The walking grid's, from where the deployed one starts."""
+        return self.walk.times(self.levels.times(t)[0])
 
     def snap(self, t: Tensor, end: float) -> Tensor:
         """The deployed grid's."""
         return self.levels.snap(t, end)
 
 
-def _countdown(count: int, t: Tensor) -> Tensor:
-    """count, ..., 1, 0 as a column that broadcasts with `t`."""
-    return torch.arange(count, -1, -1, device=t.device).view(-1, 1)
+def _countdown(count: int) -> Tensor:
+    """count, ..., 1, 0 as a column, fp64."""
+    return torch.arange(count, -1, -1, dtype=torch.float64).view(-1, 1)
+
+
+def _down(t: Tensor, stride: int) -> Tensor:
+    """Multiples of the stride below t, then t itself: not a minimum, which halves gradients at
+    ties.
+    """
+    count = math.ceil(t.max().item() / stride) if len(t) else 0
+    left = (_countdown(count) * stride).to(t.dtype)
+    return torch.where(left < t, left, t)
+
+
+def _needs(grid: Grid, schedule: NoiseSchedule, kind: type[object]) -> None:
+    if not isinstance(schedule, kind):
+        use = DiscreteVP if kind is DiscreteVP else VE if kind is VE else LinearVP
+        raise ConfigError(
+            f"{type(grid).__name__} cannot walk the times of {type(schedule).__name__}; write "
+            f"schedule: {{class_path: adpur.{use.__name__}}} in the row, and its level in that unit"
+        )
 
 
 def _multiple(t: Tensor, stride: int, top: int) -> Tensor:

@@ -17,6 +17,10 @@ class Guidance(ABC):
     """The shift of a reverse step's mean; differentiable in the reference, to second order."""
 
     @abstractmethod
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise `ConfigError` if images `(C, H, W)` cannot be compared."""
+
+    @abstractmethod
     def shift(
         self, x: Tensor, reference: Tensor, t: Tensor, s: Tensor, schedule: NoiseSchedule,
         noise: Noise,
@@ -39,6 +43,9 @@ class MSE(Guidance):
 
     def __post_init__(self) -> None:
         _check(self.scale, self.budget)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Any can."""
 
     def shift(
         self, x: Tensor, reference: Tensor, t: Tensor, s: Tensor, schedule: NoiseSchedule,
@@ -65,6 +72,15 @@ class SSIM(Guidance):
 
     def __post_init__(self) -> None:
         _check(self.scale, self.budget)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """The window and the border SSIM drops must leave pixels."""
+        border = int(3.5 * self.width + 0.5)
+        if min(shape[1:]) <= 2 * border:
+            raise ConfigError(
+                f"SSIM of width {self.width} drops {border} pixels on each side of {shape[1:]} "
+                "images; write a smaller width"
+            )
 
     def shift(
         self, x: Tensor, reference: Tensor, t: Tensor, s: Tensor, schedule: NoiseSchedule,

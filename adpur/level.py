@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
+from adpur.memory import Keep, Memory
 from adpur.models.denoiser import Denoiser
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
@@ -73,6 +74,10 @@ class Jittered(NoiseLevel):
     inner: NoiseLevel
     width: float
 
+    def __post_init__(self) -> None:
+        if not 0 < self.width < float("inf"):
+            raise ConfigError(f"Jittered width must be positive, got {self.width}")
+
     @property
     def configured(self) -> float:
         """The inner t*."""
@@ -112,7 +117,9 @@ class ScoreNorm:
                 f"ScoreNorm needs 1 <= levels <= horizon, got {self.levels}, {self.horizon}"
             )
 
-    def __call__(self, x: Tensor, scorer: Denoiser, noise: Noise) -> Tensor:
+    def __call__(
+        self, x: Tensor, scorer: Denoiser, noise: Noise, memory: Memory = Keep()
+    ) -> Tensor:
         """Score norms fp64 `(B,)` of signed images; differentiable in x."""
         if not isinstance(scorer.schedule, DiscreteVP):
             scorer = scorer.on(DiscreteVP())
@@ -120,7 +127,11 @@ class ScoreNorm:
         for j in range(1, self.levels + 1):
             t = torch.full((len(x),), round(j * self.horizon / self.levels))
             eps = noise.fold(step=j).normal(x, Stream.LEVEL)
-            total = total + scorer.score(scorer.schedule.diffuse(x, t, eps), t)
+
+            def score(x: Tensor, t: Tensor = t, eps: Tensor = eps) -> list[Tensor]:
+                return [scorer.score(scorer.schedule.diffuse(x, t, eps), t)]
+
+            total = total + memory.run(score, x, kind=self)[0]
         return (total / self.levels).double().flatten(1).norm(dim=1)
 
 
@@ -224,7 +235,8 @@ class Sigmoid(Curve):
         """See the class."""
         tau = self.tau * (reference.sd if self.relative else 1.0)
         # not torch.sigmoid, whose last bit depends on a row's place in the batch; exp's does not
-        return (base + self.bias) / (1 + (-(norm - reference.mean) / tau).exp())
+        away = ((reference.mean - norm) / tau).clamp_max(700)  # exp stays finite, its gradient too
+        return (base + self.bias) / (1 + away.exp())
 
 
 @dataclass(frozen=True)

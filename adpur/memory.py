@@ -3,7 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,10 @@ class Memory(ABC):
     def run(self, body: Body, *inputs: Tensor, kind: Hashable = None) -> Sequence[Tensor]:
         """`body(*inputs)`; bodies of one `kind` on inputs of one shape need equal memory."""
 
+    @abstractmethod
+    def shared(self, workers: int) -> "Memory":
+        """The same rule where `workers` threads follow it at a time."""
+
 
 @dataclass(frozen=True)
 class Keep(Memory):
@@ -33,6 +37,10 @@ class Keep(Memory):
     def run(self, body: Body, *inputs: Tensor, kind: Hashable = None) -> Sequence[Tensor]:
         """The body's result."""
         return body(*inputs)
+
+    def shared(self, workers: int) -> "Keep":
+        """Itself."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -46,20 +54,25 @@ class Recompute(Memory):
         """The body's result, without its activations."""
         if not torch.is_grad_enabled():
             return body(*inputs)
-        found: Sequence[Tensor] = _Recomputed.apply(body, *inputs)
+        found: Sequence[Tensor] = _Apart.apply(body, None, *inputs)
         return found
+
+    def shared(self, workers: int) -> "Recompute":
+        """Itself."""
+        return self
 
 
 @dataclass(frozen=True)
 class Budget(Memory):
     """Keep the steps that fit into `size` GiB and recompute the others.
 
-    A step's bytes are counted as autograd saves them, once for each kind of step; the first step
-    of a kind is therefore recomputed. One step is held in reserve for the recomputation itself.
-    Weights are not counted: they are there anyway. The threads of a defence share the budget.
+    A step's bytes are counted as autograd saves them, by one more forward for each kind of step.
+    A step for each worker is held in reserve for recomputations. Weights are not counted: they
+    are there anyway. Kept or recomputed, a step has the same bits.
     """
 
     size: float
+    workers: int = 1
     ledger: "Ledger" = field(default_factory=lambda: Ledger(), compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -74,12 +87,13 @@ class Budget(Memory):
         if (need := self.ledger.sizes.get(key)) is None:
             with uncounted():
                 need = self.ledger.sizes[key] = saved_bytes(body, *inputs)
-        lease = self.ledger.lease(need, int(self.size * GIB))
-        if lease is None:
-            return Recompute().run(body, *inputs)
-        first, *rest = body(*inputs)
-        held: Tensor = _Held.apply(first, lease)
-        return [held, *rest]
+        lease = self.ledger.lease(need, self.workers, int(self.size * GIB))
+        found: Sequence[Tensor] = _Apart.apply(body, lease, *inputs)
+        return found
+
+    def shared(self, workers: int) -> "Budget":
+        """The same budget, spent by so many threads at once."""
+        return replace(self, workers=workers)
 
 
 class Ledger:
@@ -90,13 +104,14 @@ class Ledger:
         self.used = self.peak = 0
         self._lock = threading.RLock()  # a lease may be collected while another is made
 
-    def lease(self, need: int, limit: int) -> "Lease | None":
-        """A lease of `need` bytes, or None if they and one more step would not fit."""
+    def lease(self, need: int, workers: int, limit: int) -> "Lease | None":
+        """A lease of `need` bytes, or None if they and a step for each worker would not fit."""
         with self._lock:
-            if self.used + 2 * need > limit:
+            most = self.used + (1 + workers) * need
+            if most > limit:
                 return None
             self.used += need
-            self.peak = max(self.peak, self.used + need)
+            self.peak = max(self.peak, most)
         return Lease(self, need)
 
     def give_back(self, need: int) -> None:
@@ -132,35 +147,26 @@ def saved_bytes(body: Body, *inputs: Tensor) -> int:
     return sum(seen.values())
 
 
-class _Held(torch.autograd.Function):
-    """The identity, with a lease that lives as long as the graph."""
+class _Apart(torch.autograd.Function):
+    """A body differentiated on inputs of its own, its graph kept with the lease or rebuilt."""
 
     @staticmethod
-    def forward(ctx: Any, v: Tensor, lease: Lease) -> Tensor:
-        ctx.lease = lease
-        return v.view_as(v)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        return grads[0], None
-
-
-class _Recomputed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, body: Body, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.body = body
+    def forward(ctx: Any, body: Body, lease: Lease | None, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.body, ctx.lease, ctx.graph = body, lease, None
         ctx.save_for_backward(*inputs)
         ctx.set_materialize_grads(False)
-        with torch.no_grad():
-            return tuple(body(*inputs))
+        if lease is None:
+            with torch.no_grad():
+                return tuple(body(*inputs))
+        ctx.graph = _graph(body, inputs, ctx.needs_input_grad[2:])
+        return tuple(v.detach() for v in ctx.graph[1])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        wanted = ctx.needs_input_grad[1:]
-        inputs = [_fresh(v, need) for v, need in zip(ctx.saved_tensors, wanted, strict=True)]
-        with torch.enable_grad():
-            outputs = ctx.body(*inputs)
+        wanted = ctx.needs_input_grad[2:]
+        inputs, outputs = ctx.graph or _graph(ctx.body, ctx.saved_tensors, wanted)
+        ctx.graph = None
         pairs = [
             (o, g) for o, g in zip(outputs, grads, strict=True) if g is not None and o.requires_grad
         ]
@@ -170,7 +176,15 @@ class _Recomputed(torch.autograd.Function):
                 [o for o, _ in pairs], sources, [g for _, g in pairs], allow_unused=True
             )
         )
-        return (None, *(next(found) if need else None for need in wanted))
+        return (None, None, *(next(found) if need else None for need in wanted))
+
+
+def _graph(
+    body: Body, inputs: Sequence[Tensor], wanted: Sequence[bool]
+) -> tuple[list[Tensor], Sequence[Tensor]]:
+    apart = [_fresh(v, need) for v, need in zip(inputs, wanted, strict=True)]
+    with torch.enable_grad():
+        return apart, body(*apart)
 
 
 def _fresh(v: Tensor, need: bool) -> Tensor:

@@ -146,9 +146,10 @@ class LinearVP(ContinuousSchedule):
         return _root(-torch.expm1(-self._integral(t)))
 
     def at(self, ratio: Tensor) -> Tensor:
-        """The root of the integral of beta = log(1 + ratio^2)."""
+        """The root of the integral of beta = log(1 + ratio^2), at most 1."""
         wanted, rise = torch.log1p(ratio.double() ** 2), self.beta_max - self.beta_min
-        return 2 * wanted / (self.beta_min + (self.beta_min**2 + 2 * rise * wanted).sqrt())
+        root = (self.beta_min**2 + 2 * rise * wanted).sqrt()
+        return (2 * wanted / (self.beta_min + root)).clamp_max(self.end)
 
     def label(self, t: Tensor) -> Tensor:
         """999 t."""

@@ -55,8 +55,8 @@ class Ancestral(Step):
 
     Args:
         eta: 1 is DDPM, 0 is DDIM.
-        variance: `posterior` (fixed-small) has c' = c; `fixed_large` has c'^2 = 1 - (alpha_t /
-            alpha_s)^2, DDPM's beta_t.
+        variance: `posterior` (fixed-small) has c' = c; `fixed_large` has c'^2 = sigma_t^2 -
+            (alpha_t sigma_s / alpha_s)^2, DDPM's beta_t.
         clip: clamp x0_hat to [-1, 1]. It cuts gradients wherever it binds (DDPM's released
             sampler, ADDT's evaluation).
         rederive: with `clip`, take the direction from the clamped x0_hat; False keeps the
@@ -112,7 +112,7 @@ class Ancestral(Step):
         c = self.eta * sigma_s * _root(1 - (shrink * sigma_s / sigma_t) ** 2)
         direction = _root(sigma_s**2 - c**2) / sigma_t
         if self.variance == "fixed_large":
-            c = _root(1 - shrink**2) * (sigma_s > 0)
+            c = _root(schedule.sigma(t) ** 2 - (shrink * sigma_s) ** 2) * (sigma_s > 0)
         return c, direction
 
 
@@ -125,6 +125,12 @@ class EulerMaruyama(Step):
     """
 
     eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.eta <= 1:
+            raise ConfigError(
+                f"EulerMaruyama eta must be in [0, 1] (0 is the ODE, 1 the SDE), got {self.eta}"
+            )
 
     @property
     def stream(self) -> Stream | None:
@@ -177,6 +183,15 @@ class Heun(Step):
     high: float = float("inf")
     inflate: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.gamma <= 2**0.5 - 1:
+            raise ConfigError(f"Heun gamma must be in [0, sqrt(2) - 1], got {self.gamma}")
+        if not (0 <= self.low < self.high and self.inflate > 0):
+            raise ConfigError(
+                "Heun needs 0 <= low < high (S_min, S_max) and inflate > 0 (S_noise), got "
+                f"{self.low}, {self.high}, {self.inflate}"
+            )
+
     @property
     def stream(self) -> Stream | None:
         """The ODE draws nothing."""
@@ -223,6 +238,12 @@ class Corrected(Step):
 
     inner: Step
     snr: float = 0.16
+
+    def __post_init__(self) -> None:
+        if isinstance(self.inner, Corrected):
+            raise ConfigError("Corrected corrects once; a second one would draw the same noise")
+        if not 0 < self.snr < float("inf"):
+            raise ConfigError(f"Corrected snr must be positive, got {self.snr}")
 
     @property
     def stream(self) -> Stream | None:

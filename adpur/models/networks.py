@@ -44,8 +44,8 @@ class Networks(nn.Module):
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """(C, H, W) of the images, None if no network says."""
-        return next(iter(self._shapes().values()), None)
+        """(C, H, W) of the classifier's images, None if it does not say."""
+        return self._shapes().get("classifier")
 
     def train(self, mode: bool = True) -> "Networks":
         """Stay in evaluation mode: a defence has no other."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from adpur.errors import ConfigError
 from adpur.grid import Grid
 from adpur.level import NoiseLevel, ScoreNorm
 from adpur.memory import Keep, Memory
@@ -43,12 +44,14 @@ class Context:
         rows: R, rows of every network call.
         memory: what a differentiated step keeps.
         tap: observer.
+        workers: threads that run contexts like this at the same time.
     """
 
     nets: Networks
     rows: int
     memory: Memory = field(default_factory=Keep)
     tap: Tap | None = None
+    workers: int = 1
 
 
 class Levels(NamedTuple):
@@ -181,6 +184,15 @@ class Identity(Purifier):
         return self
 
 
+def fits(nets: Networks, shape: Shape) -> None:
+    """Raise `ConfigError` if the diffusion model takes other images than `shape`."""
+    if shape is not None and shape != tuple(nets.denoiser.shape):
+        raise ConfigError(
+            f"the diffusion model takes images of {nets.denoiser.shape} (C, H, W), not {shape}, "
+            "which the classifier takes; wrap the purifier in adpur.Resized"
+        )
+
+
 def score_norms(purifier: Purifier, x: Tensor, noise: Noise, context: Context) -> list[Tensor]:
     """Score norms fp64 `(B,)` of [0, 1] images and the measured calls `(B,)` they cost.
 
@@ -191,6 +203,8 @@ def score_norms(purifier: Purifier, x: Tensor, noise: Noise, context: Context) -
         return [none, torch.zeros(len(x), dtype=torch.int64)]
     before, scorer = calls_made(), context.nets.scorer
     seen = to_signed(purifier.seen(x))
-    (norm,) = in_calls(lambda i: [measure(seen[i], scorer, noise[i])], len(x), context.rows)
+    (norm,) = in_calls(
+        lambda i: [measure(seen[i], scorer, noise[i], context.memory)], len(x), context.rows
+    )
     calls = (calls_made() - before) // -(-len(x) // context.rows)
     return [norm, torch.full((len(x),), calls)]

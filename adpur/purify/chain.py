@@ -31,7 +31,7 @@ class Chain(Purifier):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rounds", tuple(self.rounds))  # YAML has lists
-        if not self.rounds or any(isinstance(r, Chain) for r in self.rounds):
+        if not self.rounds or any(_holds_chain(r) for r in self.rounds):
             raise ConfigError("Chain needs at least one round, and no Chain among them")
         if len({r.measure for r in self.rounds if r.measure is not None}) > 1:
             raise ConfigError("the rounds of a Chain must share one score norm")
@@ -70,7 +70,7 @@ class Chain(Purifier):
         for k, r, part in self._parts():
             keys, known = noise.fold(stage=k), levels.stages(part.start, part.stop)
             if k and self.recompute and r.measure is not None:
-                known = _anew(r, x, keys, context)
+                known = _anew(r, x, keys, known, context)
                 nfe += known.nfe
             out = r.purify(x, keys, known, context)
             x, nfe = out.image, nfe + out.nfe
@@ -125,10 +125,16 @@ class Resized(Around):
         return replace(self, inner=self.inner.replaced(level, grid))
 
 
-def _anew(purifier: Purifier, x: Tensor, noise: Noise, context: Context) -> Levels:
-    """Levels of this round's own input; constants to the gradient, like the first ones."""
-    with torch.no_grad():
-        norm, nfe = score_norms(purifier, x.detach(), noise, context)
+def _holds_chain(purifier: Purifier) -> bool:
+    inner = getattr(purifier, "inner", None)
+    return isinstance(purifier, Chain) or (inner is not None and _holds_chain(inner))
+
+
+def _anew(purifier: Purifier, x: Tensor, noise: Noise, known: Levels, context: Context) -> Levels:
+    """Levels of this round's own input; constants to the gradient if the first ones were."""
+    differentiated = known.t.requires_grad and torch.is_grad_enabled()
+    with torch.set_grad_enabled(differentiated):
+        norm, nfe = score_norms(purifier, x if differentiated else x.detach(), noise, context)
         norm = norm.cpu()
         return Levels(purifier.levels(norm, noise), norm, nfe)
 

@@ -14,7 +14,7 @@ from adpur.memory import Keep, Memory
 from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
-from adpur.purify.base import Context, Levels, Purified, Purifier, Seen, Shape, Tap
+from adpur.purify.base import Context, Levels, Purified, Purifier, Seen, Shape, Tap, fits
 from adpur.rows import Lanes, calls_made, lanes
 from adpur.schedule import NoiseSchedule
 from adpur.step import Ancestral, Step
@@ -60,13 +60,12 @@ class Diffusion(Purifier):
 
     def check(self, nets: Networks, shape: Shape) -> None:
         """t* must lie in the schedule and be reachable by the grid, the step must fit both."""
-        if shape is not None and shape != nets.denoiser.shape:
-            raise ConfigError(
-                f"the diffusion model takes images of {nets.denoiser.shape} (C, H, W), the "
-                f"classifier {shape}; wrap the purifier in adpur.Resized"
-            )
+        fits(nets, shape)
         schedule = self._schedule(nets)
         self.step.check(schedule)
+        self.grid.check(schedule)
+        if self.guidance is not None:
+            self.guidance.check(nets.denoiser.shape)
         end, wanted = schedule.end, self.level.configured
         if not 0 <= wanted <= end:
             raise ConfigError(f"t* = {wanted:g} lies outside the schedule's 0..{end:g}")
@@ -77,6 +76,8 @@ class Diffusion(Purifier):
                 f"t* = {wanted:g} is not reachable by {self.grid}; "
                 f"the nearest valid t* is {nearest:g}"
             )
+        if (steps := int(self.steps(torch.tensor([[wanted]]).double(), nets))) >= 4096:
+            raise ConfigError(f"t* = {wanted:g} takes {steps} steps on {self.grid}; at most 4095")
 
     def seen(self, x: Tensor) -> Tensor:
         """Itself."""
@@ -92,6 +93,7 @@ class Diffusion(Purifier):
 
     def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """See the class and `reverse`."""
+        fits(context.nets, tuple(x.shape[1:]))
         times = self.grid.times(self._snap(levels.t[0], context.nets))
         denoiser = context.nets.denoiser.on(self.schedule)
         x = reference = to_signed(x)

@@ -24,7 +24,7 @@ from adpur.purify.base import Purifier
 from adpur.purify.chain import Chain
 from adpur.purify.diffusion import Diffusion
 from adpur.purify.scoreopt import Diff, Objective, ScoreOpt
-from adpur.schedule import VE, LinearVP
+from adpur.schedule import VE, LinearVP, NoiseSchedule
 from adpur.step import Ancestral, Corrected, EulerMaruyama, Heun, Step
 
 
@@ -35,6 +35,7 @@ def ddpm(
     jitter: float = 0.0,
     corrector: float = 0.0,
     clamp: bool = False,
+    schedule: NoiseSchedule | None = None,
 ) -> Purifier:
     """DiffPure with the DDPM sampler (Nie et al. 2022; SSNI Table 4), posterior variance.
 
@@ -45,14 +46,17 @@ def ddpm(
         jitter: t* is uniform on t - jitter to t + jitter (DiffPure's `rand_t`).
         corrector: signal-to-noise ratio of an extra Langevin corrector, 0.16 in ADDT Table 10.
         clamp: clamp the result to [0, 1].
+        schedule: whose steps; the network's own by default, `DiscreteVP` for EDM or score_sde ones.
     """
-    step = _corrected(Ancestral(eta=eta), corrector)
-    return Diffusion(_jittered(t, jitter), Strided(stride), step, clamp=clamp)
+    step, grid = _corrected(Ancestral(eta=eta), corrector), Strided(stride)
+    return Diffusion(_jittered(t, jitter), grid, step, clamp=clamp, schedule=schedule)
 
 
-def ddim(t: float = 100, stride: int = 10, clamp: bool = False) -> Purifier:
+def ddim(
+    t: float = 100, stride: int = 10, clamp: bool = False, schedule: NoiseSchedule | None = None
+) -> Purifier:
     """DiffPure with the DDIM sampler (SSNI Table 4)."""
-    return Diffusion(Constant(t), Strided(stride), Ancestral(eta=0), clamp=clamp)
+    return ddpm(t, stride, 0.0, clamp=clamp, schedule=schedule)
 
 
 def vp_sde(
@@ -74,16 +78,16 @@ def vp_sde(
     return Diffusion(_jittered(t, jitter), grid, step, schedule=LinearVP(), clamp=clamp)
 
 
-def addt_ddpm(t: float = 100, stride: int = 20) -> Purifier:
+def addt_ddpm(t: float = 100, stride: int = 20, schedule: NoiseSchedule | None = None) -> Purifier:
     """ADDT's DDPM evaluation as released: index t included, fixed-large, x0 and result clamped."""
     step = Ancestral(variance="fixed_large", clip=True)
-    return Diffusion(Constant(t), Inclusive(stride), step, clamp=True)
+    return Diffusion(Constant(t), Inclusive(stride), step, clamp=True, schedule=schedule)
 
 
-def addt_ddim(t: float = 100, stride: int = 20) -> Purifier:
+def addt_ddim(t: float = 100, stride: int = 20, schedule: NoiseSchedule | None = None) -> Purifier:
     """ADDT's DDIM evaluation as released: x0 clamped, the network's own eps kept."""
     step = Ancestral(eta=0, clip=True, rederive=False)
-    return Diffusion(Constant(t), Inclusive(stride), step, clamp=True)
+    return Diffusion(Constant(t), Inclusive(stride), step, clamp=True, schedule=schedule)
 
 
 def edm(
@@ -102,6 +106,8 @@ def edm(
 
     `count` Heun steps are 2 count - 1 network calls: 99, where the paper counts 50.
     """
+    if not churn >= 0:
+        raise ConfigError(f"edm churn (S_churn) must be >= 0, got {churn}")
     gamma = min(churn / count, 2**0.5 - 1)
     step = _corrected(Heun(gamma, s_min, s_max, s_noise), corrector)
     grid = Karras(count, sigma_min, rho)
@@ -115,6 +121,7 @@ def revpure(
     subsequence: int | None = None,
     scaled: bool = False,
     fixed_large: bool = False,
+    schedule: NoiseSchedule | None = None,
 ) -> Purifier:
     """RevPure: the reverse process alone, from x itself; eta 0 is deterministic.
 
@@ -125,10 +132,11 @@ def revpure(
         subsequence: s*, this many nearly equal steps in place of `stride` (Fig. 2b).
         scaled: start from alpha_t x, not x.
         fixed_large: the variance of the DDPM checkpoints, not the posterior's.
+        schedule: whose steps; the network's own by default.
     """
     grid: Grid = Strided(stride) if subsequence is None else Subsequence(subsequence)
     step = Ancestral(eta=eta, variance="fixed_large" if fixed_large else "posterior")
-    return Diffusion(Constant(t), grid, step, inject=False, scaled=scaled)
+    return Diffusion(Constant(t), grid, step, inject=False, scaled=scaled, schedule=schedule)
 
 
 def one_shot(t: float = 0.5, schedule_ve: bool = True, clamp: bool = True) -> Purifier:
@@ -146,25 +154,32 @@ def gdmp(
     stride: int = 1,
     guidance: Guidance | None = None,
     clamp: bool = False,
+    schedule: NoiseSchedule | None = None,
 ) -> Purifier:
     """GDMP (Wang et al. 2022): rounds of guided DDPM. 4 x 36, 2 x 50 (BPDA) or 1 x 45 (ImageNet).
 
     `guidance` is None, MSE or SSIM; each round is guided by its own input.
     """
-    one = Diffusion(Constant(t), Strided(stride), Ancestral(), guidance=guidance, clamp=clamp)
+    one = Diffusion(Constant(t), Strided(stride), guidance=guidance, clamp=clamp, schedule=schedule)
     return Chain([one] * rounds)
 
 
-def gns(ts: Sequence[float] = (30, 30, 30, 30, 50, 50, 125, 125), stride: int = 1) -> Purifier:
+def gns(
+    ts: Sequence[float] = (30, 30, 30, 30, 50, 50, 125, 125),
+    stride: int = 1,
+    schedule: NoiseSchedule | None = None,
+) -> Purifier:
     """GNS, gradual noise scheduling (Lee & Kim 2023), with `Majority(10)`; CIFAR-10's rounds.
 
     ImageNet: 30 x 4, 50 x 2, 200 x 2; SVHN: 30 x 4, 50 x 2, 80 x 2. Rounds denoise fully.
     """
-    return Chain([Diffusion(Constant(t), Strided(stride), Ancestral()) for t in ts])
+    return Chain([Diffusion(Constant(t), Strided(stride), schedule=schedule) for t in ts])
 
 
 def gns_surrogate(
-    ts: Sequence[float] = (30, 50, 125), counts: Sequence[int] = (1, 1, 5)
+    ts: Sequence[float] = (30, 50, 125),
+    counts: Sequence[int] = (1, 1, 5),
+    schedule: NoiseSchedule | None = None,
 ) -> Purifier:
     """What GNS's own attack differentiates: rounds 30, 50, 125 in 1, 1, 5 steps.
 
@@ -172,12 +187,8 @@ def gns_surrogate(
     """
     if len(ts) != len(counts):
         raise ConfigError(f"gns_surrogate needs as many counts as ts, got {len(counts)}, {len(ts)}")
-    return Chain(
-        [
-            Diffusion(Constant(t), Subsequence(count), Ancestral())
-            for t, count in zip(ts, counts, strict=True)
-        ]
-    )
+    pairs = zip(ts, counts, strict=True)
+    return Chain([Diffusion(Constant(t), Subsequence(n), schedule=schedule) for t, n in pairs])
 
 
 def scoreopt_o(
@@ -274,8 +285,8 @@ def ssni_l(
 
 
 def _jittered(t: float, jitter: float) -> NoiseLevel:
-    return Jittered(Constant(t), jitter) if jitter else Constant(t)
+    return Jittered(Constant(t), jitter) if jitter != 0 else Constant(t)
 
 
 def _corrected(step: Step, snr: float) -> Step:
-    return Corrected(step, snr) if snr else step
+    return Corrected(step, snr) if snr != 0 else step

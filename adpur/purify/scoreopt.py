@@ -13,7 +13,7 @@ from adpur.level import Constant, NoiseLevel, ScoreNorm
 from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
-from adpur.purify.base import Context, Levels, Purified, Purifier, Shape
+from adpur.purify.base import Context, Levels, Purified, Purifier, Shape, fits
 from adpur.rows import calls_made, in_calls
 from adpur.schedule import VE
 from adpur.types import expand, to_signed, to_unit
@@ -53,6 +53,10 @@ class Anchored(Objective):
 
     weight: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < float("inf"):
+            raise ConfigError(f"lambda (weight) must be >= 0, got {self.weight}")
+
     def second(
         self, x: Tensor, start: Tensor, denoised: Tensor, other: Callable[[], Tensor]
     ) -> Tensor | float:
@@ -65,6 +69,10 @@ class SR(Objective):
     """lambda ||D(x_t) - D(x_a + sigma e_2)||^2: score regularisation (Eq. 8), lambda 1 there."""
 
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < float("inf"):
+            raise ConfigError(f"lambda (weight) must be >= 0, got {self.weight}")
 
     def second(
         self, x: Tensor, start: Tensor, denoised: Tensor, other: Callable[[], Tensor]
@@ -122,11 +130,7 @@ class ScoreOpt(Purifier):
 
     def check(self, nets: Networks, shape: Shape) -> None:
         """The centre must lie in the schedule."""
-        if shape is not None and shape != nets.denoiser.shape:
-            raise ConfigError(
-                f"the diffusion model takes images of {nets.denoiser.shape} (C, H, W), the "
-                f"classifier {shape}; wrap the purifier in adpur.Resized"
-            )
+        fits(nets, shape)
         if not 0 <= self.level.configured <= SCHEDULE.end:
             raise ConfigError(
                 f"ScoreOpt's level is a sigma in 0..{SCHEDULE.end:g}, got {self.level.configured:g}"
@@ -148,6 +152,7 @@ class ScoreOpt(Purifier):
 
     def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """R rows after R rows."""
+        fits(context.nets, tuple(x.shape[1:]))
         nfe = torch.zeros(len(x), dtype=torch.int64)
 
         def work(part: Tensor) -> list[Tensor]:

@@ -74,5 +74,6 @@ class L2(Norm):
         """A uniform direction, at a radius of eps u^(1/D)."""
         unit = self.direction(noise.normal(origin, Stream.ATTACK))
         share = noise.fold(step=1).uniform(origin.flatten(1)[:, 0], Stream.ATTACK)
-        radius = eps * share ** (1 / origin[0].numel())
+        # exp and log, not a power, whose last bit depends on a row's place in the batch
+        radius = eps * (share.log() / origin[0].numel()).exp()
         return self.project(origin + unit * expand(radius, origin), origin, eps)

@@ -32,6 +32,10 @@ class Traced(Memory):
             first.register_hook(note)  # type: ignore[no-untyped-call]
         return [first, *rest]
 
+    def shared(self, workers: int) -> "Traced":
+        """Itself."""
+        return self
+
 
 def blame(
     defense: Defense,
@@ -44,7 +48,7 @@ def blame(
     """Run one row again with its gradient watched at every step; noise is keyed, so it recurs.
 
     Says whether the gradient is not finite or zero, and the last place in the backward pass where
-    it still was not.
+    it still was not. Empty if the loss itself is flat at these logits.
     """
     view = view.inner if isinstance(view, Remembered) else view
     trace = Traced()
@@ -53,15 +57,17 @@ def blame(
         context = Context(defense.networks, defense.rows, trace)
         image = view.purify(x, noise, levels, context).image
         logits = defense.networks.classifier(image.expand(defense.rows, -1, -1, -1))[:1]
-        (at_image,) = torch.autograd.grad(
-            loss(logits).sum(), image, retain_graph=True, allow_unused=True
+        at_logits, at_image = torch.autograd.grad(
+            loss(logits).sum(), (logits, image), retain_graph=True, allow_unused=True
         )
         (grad,) = torch.autograd.grad(
             image, x, torch.zeros_like(image) if at_image is None else at_image, allow_unused=True
         )
     what = _kind(grad)
+    if what == "zero" and _kind(at_logits) == "zero":
+        return ""  # saturated, as far as this precision sees
     if what == "good":
-        return "is not usable, but that of the first such row alone is"
+        return "is not usable: it is lost in the score norm that t(x) is computed from"
     if _kind(at_image) != "good":
         return f"is {_kind(at_image)} already at the purified image: look at the classifier"
     broken = [k for k, kind in enumerate(trace.arrived) if kind not in ("good", "missing")]

@@ -28,19 +28,27 @@ class Knowledge:
     streams: frozenset[Stream] = field(default=ALL)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "streams", frozenset(self.streams))  # YAML has lists
+        try:  # YAML has lists of names
+            named = (Stream[s.upper()] if isinstance(s, str) else Stream(s) for s in self.streams)
+            object.__setattr__(self, "streams", frozenset(named))
+        except (KeyError, ValueError) as error:
+            valid = ", ".join(s.name.lower() for s in ALL)
+            raise ConfigError(f"Knowledge streams: no stream {error}; there is: {valid}") from None
         if self.pool is not None and self.pool < 1:
             raise ConfigError(f"Knowledge pool must be None or a positive integer, got {self.pool}")
 
-    def attack(self, noise: Noise, iteration: int, copies: int) -> Noise:
+    def attack(self, noise: Noise, iteration: int, copies: int, votes: int = 1) -> Noise:
         """Keys of the EOT copies of one iteration, copy-major.
 
-        A pool is walked through, at most once an iteration: more copies would only be repeats.
+        Where all noise is known, a pool is walked through, at most once an iteration: more copies
+        would only be repeats. Then each of the defence's `votes` is known too, and a copy is made
+        of every one.
         """
-        copies = min(copies, self.pool or copies)
-        return self._known(
-            noise.fold(source=Source.ATTACK, iteration=iteration).repeat(copies), iteration * copies
-        )
+        known = self.pool is not None and self.streams >= ALL
+        copies = min(copies, self.pool or copies) if known else copies
+        keys = noise.fold(source=Source.ATTACK, iteration=iteration).repeat(copies)
+        keys = self._known(keys, iteration * copies)
+        return keys.tiled("vote", votes) if known and votes > 1 else keys
 
     def select(self, noise: Noise, draws: int, iteration: int = 0) -> Noise:
         """Keys on which an attack compares its own candidates; never the evaluation's."""

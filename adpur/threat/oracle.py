@@ -97,9 +97,10 @@ class Oracle:
     def per_draw(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
         """Losses `(E, B)` and gradients `(E, B, C, H, W)` of the EOT copies at `x`.
 
-        E is `eot`, or the size of a smaller known pool.
+        E is `eot`, or the size of a smaller known pool times the defence's votes.
         """
-        keys = self.knowledge.attack(self.noise, iteration, eot)
+        votes = self.defense.ensemble.votes
+        keys = self.knowledge.attack(self.noise, iteration, eot, votes)
         eot = len(keys.index) // len(x)
         copies = x.repeat(eot, 1, 1, 1)
         known = self._levels(x, keys, eot)
@@ -112,7 +113,8 @@ class Oracle:
         finite = torch.isfinite(grad.flatten(1)).all(1)
         if not bool(finite.all() & grad.any()):  # the one look at the device
             bad = finite.logical_not() if not finite.all() else finite
-            raise AttackError(self._blamed(copies, keys, known, loss, bad, iteration))
+            if place := self._blamed(copies, keys, known, loss, bad):
+                raise AttackError(f"the gradient at attack iteration {iteration} {place}")
         return value.view(eot, -1), grad.view(eot, *x.shape)
 
     def value_and_grad(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
@@ -170,9 +172,12 @@ class Oracle:
 
     def _blamed(
         self, x: Tensor, keys: Noise, known: Levels,
-        loss: Callable[[Tensor, Tensor], Tensor], bad: Tensor, iteration: int,
+        loss: Callable[[Tensor, Tensor], Tensor], bad: Tensor,
     ) -> str:  # fmt: skip
-        """Which rows have no usable gradient and where it was lost, from a second run of one."""
+        """Which rows have no usable gradient and where it was lost, from a second run of one.
+
+        Empty where nothing is wrong: a loss that is flat at its logits has a zero gradient.
+        """
         rows = bad.nonzero().flatten()
         one = rows[:1]
         place = blame(
@@ -180,7 +185,7 @@ class Oracle:
             lambda logits: loss(logits, one.cpu()),
         )  # fmt: skip
         told = sorted(set(keys.index[rows].tolist()))[:8]
-        return f"the gradient at attack iteration {iteration} {place}; dataset rows {told}"
+        return place and f"{place}; dataset rows {told}"
 
     def _objective(self, copies: int) -> Callable[[Tensor, Tensor], Tensor]:
         y = self.y.repeat(copies)

@@ -14,16 +14,20 @@ from adpur import (
     SR,
     SSIM,
     VE,
+    Anchored,
     AttackError,
     Budgeted,
     Chain,
+    Checkpointed,
     ConfigError,
     Constant,
+    Corrected,
     Defense,
     Diffusion,
     DiscreteVP,
     Exact,
     Heun,
+    Inclusive,
     Karras,
     Knowledge,
     LevelGradient,
@@ -39,6 +43,7 @@ from adpur import (
     Stream,
     Strided,
     Substitute,
+    Surrogate,
     addt_ddpm,
     ddpm,
     edm,
@@ -462,11 +467,143 @@ def test_a_gradient_that_vanishes_everywhere_is_an_error() -> None:
         (lambda: Majority(0), "votes must be"),
         (lambda: MSE(budget=0), "budget > 0"),
         (lambda: Budgeted(0), "positive GiB"),
+        (lambda: edm(churn=-3), "S_churn"),
+        (lambda: vp_sde(eta=-1), r"eta must be in \[0, 1\]"),
+        (lambda: ddpm(corrector=math.nan), "snr must be positive"),
+        (lambda: edm(s_min=0.5, s_max=0.4), "low < high"),
+        (lambda: edm(rho=0), "rho > 0"),
+        (lambda: ddpm(jitter=-1), "width must be positive"),
+        (lambda: Anchored(-1), "must be >= 0"),
+        (lambda: Corrected(Corrected(Heun())), "corrects once"),
+        (lambda: Chain([Resized(Chain([DDPM]), 4)]), "no Chain among them"),
+        (lambda: Surrogate(Inclusive()).view(DDPM), "cannot walk Inclusive"),
+        (lambda: Defense(vp_sde(1.0, 2e-4), networks()), "at most 4095"),
+        (lambda: Defense(gdmp(40, 2, 20, SSIM()), networks()), "smaller width"),
+        (
+            lambda: Defense(DDPM, networks(), 4, ensemble=MeanLogits(2))(
+                images(6), levels=Defense(DDPM, networks(), 4).levels(images(6), NOISE)
+            ),
+            r"expected levels \(1, 12\), got \(1, 6\)",
+        ),
     ],
 )
 def test_settings_that_cannot_work(make, why: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ConfigError, match=why):
         make()
+
+
+@pytest.mark.parametrize("purifier", [edm(count=4), vp_sde(0.1, 0.03)], ids=str)
+def test_a_surrogate_must_walk_the_rows_own_times(purifier: Purifier) -> None:
+    """On sigmas of 0.5, DDPM's integer steps would walk nothing: an undefended classifier."""
+    nets = networks()
+    with pytest.raises(ConfigError, match="Strided cannot walk the times of"):
+        Surrogate().view(purifier).check(nets, nets.shape)
+
+
+def test_ddpm_rows_ask_for_ddpm_steps_on_other_networks() -> None:
+    nets = networks(GaussianDenoiser(schedule=VE()))
+    with pytest.raises(ConfigError, match=r"schedule: .class_path: adpur\.DiscreteVP."):
+        Defense(ddpm(75), nets)
+    there = Defense(ddpm(60, 20, schedule=DiscreteVP()), nets, 4)(images(4), NOISE[:4]).image
+    own = Defense(ddpm(60, 20), networks(GaussianDenoiser()), 4)(images(4), NOISE[:4]).image
+    assert torch.allclose(there, own, rtol=1e-9, atol=1e-11)
+
+
+def test_fixed_large_adds_noise_on_every_schedule() -> None:
+    from adpur import Ancestral
+
+    t, s = torch.tensor([0.5]).double(), torch.tensor([0.3]).double()
+    spread, _ = Ancestral(variance="fixed_large").coefficients(t, s, VE())
+    assert spread.item() == pytest.approx((0.25 - 0.09) ** 0.5)
+
+
+@pytest.mark.parametrize("row", ["ssni_n", "ssni_l", "ssni over edm"])
+def test_gradients_through_the_level_depend_on_no_batch_mate(row: str) -> None:
+    x, purifier = images(6), ROWS[row]
+    levels = LevelGradient(through=True)
+    together = oracle(purifier, levels=levels).value_and_grad(x, 0)[1]
+    defense = Defense(purifier, networks(), 4)
+    for i in range(6):
+        y = torch.tensor([0, 1, 2, 0, 1, 2])[i : i + 1]
+        alone = Oracle(defense, purifier, y, NOISE[i : i + 1], levels=levels)
+        assert torch.allclose(together[i : i + 1], alone.value_and_grad(x[i : i + 1], 0)[1],
+                              rtol=1e-12, atol=1e-14)  # fmt: skip
+
+
+def test_recomputed_levels_are_differentiated_too() -> None:
+    x = images(6)
+    rounds = [edm(0.3, 3, clamp=False), edm(0.2, 3, clamp=False)]
+    purifier = replace(reweighted(Chain(rounds)), recompute=True)  # type: ignore[type-var]
+    exact = oracle(purifier, levels=LevelGradient(through=True))
+    _, grad = exact.value_and_grad(x, 0)
+    step = 1e-6 * torch.cos(50 * x)
+    up, down = (exact.value_and_grad(x + k * step, 0)[0] for k in (1, -1))
+    assert torch.allclose((grad * step).flatten(1).sum(1), (up - down) / 2, rtol=2e-5, atol=1e-12)
+
+
+def test_dw_forward_still_averages_over_the_reverse_noise() -> None:
+    """Only what is known in full needs no more copies than its pool."""
+    forward = Knowledge(1, frozenset({Stream.FORWARD}))
+    keys = forward.attack(NOISE, 0, 10)
+    assert len(keys.index) == 60
+    x = images(6).repeat(10, 1, 1, 1)
+    for stream, copies in ((Stream.FORWARD, 1), (Stream.REVERSE, 10)):
+        drawn = keys.normal(x, stream).view(10, 6, -1)
+        assert len(drawn[:, 0].unique(dim=0)) == copies
+
+
+def test_a_pool_of_one_replays_every_vote() -> None:
+    """The attacker who knows all noise sees the prediction that is scored, not one of its votes."""
+    x, knowledge = images(6), Knowledge(pool=1)
+    defense = Defense(DDPM, networks(), 4, ensemble=MeanLogits(3))
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    keys = knowledge.attack(NOISE, 5, 7, votes=3)
+    votes = [defense(x, knowledge.evaluate(NOISE, 1).fold(vote=v)) for v in range(3)]
+    single = Defense(DDPM, networks(), 4)
+    seen = single(x.repeat(3, 1, 1, 1), keys).logits.view(3, 6, -1)
+    whole = defense(x, knowledge.evaluate(NOISE, 1)).logits
+    assert torch.equal(seen.unbind()[0] + seen.unbind()[1] + seen.unbind()[2], 3 * whole) or (
+        torch.allclose(seen.mean(0), whole, rtol=1e-14)
+    )
+    assert len(votes) == 3
+    value, grad = Oracle(defense, DDPM, y, NOISE, knowledge).per_draw(x, 5, 7)
+    assert value.shape == (3, 6) and grad.shape == (3, *x.shape)
+
+
+def test_streams_are_named_or_refused() -> None:
+    assert Knowledge(1, ["forward"]).streams == {Stream.FORWARD}  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="no stream 'BACKWARD'; there is: "):
+        Knowledge(1, ["backward"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ensemble", [MeanLogits(10), Majority(10)], ids=repr)
+def test_votes_of_a_batch_equal_its_rows_alone(ensemble: MeanLogits | Majority) -> None:
+    x = images(37, torch.float32)
+    keys, defense = Noise(torch.arange(37)), Defense(DDPM, networks(), 8, ensemble=ensemble)
+    together = defense(x, keys).logits
+    for i in range(0, 37, 6):
+        assert torch.equal(together[i : i + 1], defense(x[i : i + 1], keys[i : i + 1]).logits)
+
+
+def test_a_budgets_threads_decide_no_bit() -> None:
+    """Which steps are kept depends on the threads' timing, their gradients do not."""
+    x, row = images(6, torch.float32), scoreopt_o(steps=4, objective=SR())
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    plain = Oracle(Defense(row, networks(), 4), Checkpointed().view(row), y, NOISE)
+    wanted = plain.value_and_grad(x, 0, 6)[1]
+    for workers in (1, 3):
+        defense = Defense(row, networks(), 4, workers=workers)
+        found = Oracle(defense, Budgeted(2e-5).view(row), y, NOISE).value_and_grad(x, 0, 6)[1]
+        assert torch.equal(found, wanted)
+
+
+def test_a_saturated_image_alone_is_no_error() -> None:
+    """In fp32 its softmax is exactly one: a zero gradient that says nothing is broken."""
+    nets = Networks(LinearClassifier(scale=1e4), WavyDenoiser())
+    x = images(6, torch.float32)
+    defense = Defense(DDPM, nets, 4)
+    y = defense(x, Knowledge().attack(NOISE, 0, 1)).logits.argmax(1)
+    assert not Oracle(defense, DDPM, y, NOISE).value_and_grad(x, 0)[1].any()
 
 
 def test_an_exact_view_is_the_deployed_purifier() -> None:
