@@ -1,11 +1,11 @@
-"""`adpur convert FILE OUT`: EDM, score_sde and guided-diffusion checkpoints as weights folders."""
+"""`adpur convert FILE OUT`: others' diffusion models and CIFAR classifiers as weights folders."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
 from adpur.models.convert import KINDS, convert
-from adpur.models.zoo import load_denoiser
+from adpur.models.zoo import load_classifier, load_denoiser
 
 
 def main(argv: Sequence[str]) -> int:
@@ -14,13 +14,18 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, help="a .pkl, .pth or .pt; no code in it is run")
     parser.add_argument("out", type=Path, help="a new weights folder")
     parser.add_argument("--kind", choices=KINDS, help="default: guessed from the content")
-    parser.add_argument("--size", type=int, default=32, help="image size, score_sde (default 32)")
+    parser.add_argument(
+        "--size", type=int, default=32, help="image size, score_sde and classifiers (default 32)"
+    )
+    parser.add_argument("--mean", type=float, nargs="+", default=[0.0], help="of a classifier")
+    parser.add_argument("--std", type=float, nargs="+", default=[1.0], help="of a classifier")
     parser.add_argument("--sde", choices=["vp"], help="vouch for the SDE of a score_sde NCSN++")
     args = parser.parse_args(argv)
-    done = convert(args.file, args.out, args.kind, args.size, args.sde)
-    denoiser = load_denoiser(args.out)
-    count = sum(p.numel() for p in denoiser.parameters())
+    done = convert(args.file, args.out, args.kind, args.size, args.sde, args.mean, args.std)
+    load = load_classifier if done.kind == "classifier" else load_denoiser
+    net = load(args.out)
+    count = sum(p.numel() for p in net.parameters())
     print(f"kind: {done.kind}{'' if args.kind else ' (guessed from the content)'}")
     print("\n".join(done.notes))
-    print(f"{count:,} parameters, images of {denoiser.shape} (C, H, W) -> {args.out}")
+    print(f"{count:,} parameters, images of {net.shape} (C, H, W) -> {args.out}")
     return 0

@@ -3,7 +3,6 @@
 import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,14 @@ from torch import Tensor
 from adpur.errors import ConfigError
 from adpur.models import zoo
 from adpur.models.adapters import EDMDenoiser, EpsDenoiser
+from adpur.models.convert_classifier import convert_classifier, is_classifier
 from adpur.models.folder import build_ncsnpp, save_ncsnpp
-from adpur.models.foreign import Converted, from_edm, from_score_sde
+from adpur.models.foreign import from_edm, from_score_sde
+from adpur.models.guided import convert_guided
 from adpur.models.unpickle import Record, read_pickle, read_torch
 from adpur.schedule import LinearVP
 
-KINDS = ("edm", "score_sde", "guided")
+KINDS = ("edm", "score_sde", "guided", "classifier")
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,24 @@ class Conversion:
 
 
 def convert(
-    file: Path, folder: Path, kind: str | None = None, size: int = 32, sde: str | None = None
+    file: Path,
+    folder: Path,
+    kind: str | None = None,
+    size: int = 32,
+    sde: str | None = None,
+    mean: Sequence[float] = (0.0,),
+    std: Sequence[float] = (1.0,),
 ) -> Conversion:
     """Write the weights folder of a checkpoint; no code of the checkpoint is run.
 
     Args:
-        file: EDM's `.pkl`, score_sde's `.pth` or guided-diffusion's `.pt`.
+        file: EDM's `.pkl`, score_sde's `.pth`, guided-diffusion's `.pt` or a CIFAR classifier's.
         folder: a new or empty folder.
         kind: one of `KINDS`; guessed from the content by default.
-        size: H = W of a score_sde network, which its file does not hold.
+        size: H = W of a score_sde network or a classifier, which its file does not hold.
         sde: "vp" vouches that a score_sde network with Fourier features is of the VP-SDE.
+        mean: what a classifier's images are normalised with, one value or one per channel.
+        std: see mean.
 
     Raises:
         ConfigError: for a missing or strange file, or a network that adpur has no equal of.
@@ -55,6 +64,9 @@ def convert(
         return Conversion(kind, _edm(content, folder, str(file)))
     if kind == "score_sde":
         return Conversion(kind, _score_sde(content, folder, size, sde, str(file)))
+    if kind == "classifier":
+        told = convert_classifier(content, folder, size, mean, std, str(file))
+        return Conversion(kind, told)
     return Conversion(kind, _guided(content, folder, str(file)))
 
 
@@ -67,9 +79,12 @@ def guess(content: Any, where: str) -> str:
         return "score_sde"
     if any(key.startswith("input_blocks.") for key in keys):
         return "guided"
+    if is_classifier(content):
+        return "classifier"
     raise ConfigError(
         f"{where}: expected EDM's {{'ema': network}}, score_sde's {{'model', 'ema'}} or "
-        f"guided-diffusion's state dict, got keys {sorted(keys)[:5]}; say --kind if you know it"
+        f"guided-diffusion's or a CIFAR classifier's state dict, got keys {sorted(keys)[:5]}; "
+        "say --kind if you know it"
     )
 
 
@@ -138,8 +153,7 @@ def _guided(content: Any, folder: Path, where: str) -> list[str]:
     """A plain state dict, as a diffusers `UNet2DModel`."""
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ConfigError(f"{where}: expected guided-diffusion's plain state dict")
-    converted: Converted = import_module("adpur.models.guided").convert_guided(content)
-    config, state = converted
+    config, state = convert_guided(content)
     folder.mkdir(parents=True, exist_ok=True)
     zoo._write_json(folder / "config.json", {"_class_name": "UNet2DModel"} | config)
     told = {

@@ -11,6 +11,7 @@ from pathlib import Path
 
 UNKNOWN = "unknown"
 CONVERT = "adpur convert FILE FOLDER"
+NORMALISED = f"{CONVERT} --mean 0.485 0.456 0.406 --std 0.229 0.224 0.225"
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ KNOWN = (
         "akamaster's CIFAR-10 ResNets on GitHub: option A, ImageNet's mean and std",
         "resnet20-12fca82f.th",
         "BSD-2-Clause",
+        NORMALISED,
         sha256="12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8",
         accuracy="91.73 (its authors)",
     ),
@@ -88,6 +90,7 @@ KNOWN = (
         "akamaster's CIFAR-10 ResNets on GitHub: option A, ImageNet's mean and std",
         "resnet56-4bfd9763.th",
         "BSD-2-Clause",
+        NORMALISED,
         sha256="4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367",
         accuracy="93.39 (its authors)",
     ),

@@ -208,7 +208,8 @@ def _differences(
         want = tuple(expected[key].shape) if key in expected else None
         got = tuple(found[key].shape) if key in found else None
         if want != got:
-            yield f"{key} expected {want or 'absent'}, found {got or 'absent'}"
+            told = ("absent" if shape is None else str(shape) for shape in (want, got))
+            yield "{} expected {}, found {}".format(key, *told)
 
 
 def _scheduler_file(folder: Path) -> Path:

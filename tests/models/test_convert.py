@@ -1,23 +1,34 @@
 """Checkpoints of other people: converted to the bit, and never run."""
 
+import functools
 import json
 import os
 import pickle
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from checkpoints import NCSN, SMALL, drawn, edm_shapes, sde_shapes, write_edm, write_sde
-from safetensors.torch import load_file
+from test_guided import reference
 
-from adpur import ConfigError, EDMDenoiser, EpsDenoiser, NCSNpp, load_denoiser, save_denoiser
+from adpur import (
+    CifarResNet,
+    ConfigError,
+    EDMDenoiser,
+    EpsDenoiser,
+    NCSNpp,
+    WideResNet,
+    load_classifier,
+    load_denoiser,
+    save_denoiser,
+)
 from adpur.cli import main
 from adpur.models.convert import convert
 from adpur.models.foreign import from_edm, from_score_sde
+from adpur.models.guided import convert_guided
 from adpur.models.unpickle import Record, read_pickle
-from adpur.schedule import LinearVP
+from adpur.schedule import DiscreteVP, LinearVP
 
 SDE = {"size": 8, "nf": 8, "ch_mult": [1, 2], "blocks": 1, "attn": [4]}
 
@@ -68,18 +79,19 @@ def test_a_score_sde_checkpoint(
     assert torch.equal(loaded(x, t), made(x, t))
 
 
-def test_guided_state_dicts_go_to_their_own_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = ModuleType("adpur.models.guided")
-    state = {"conv_in.weight": torch.randn(2)}
-    module.convert_guided = lambda found: ({"sample_size": len(found)}, state)
-    monkeypatch.setitem(sys.modules, "adpur.models.guided", module)
-    torch.save({"input_blocks.0.0.weight": torch.zeros(1)}, "guided.pt")
+def test_a_guided_checkpoint_becomes_a_folder_that_computes_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The size and heads of this small network are in no file, and not in the table either."""
+    known = functools.partial(convert_guided, size=16, head_dim=16)
+    monkeypatch.setattr("adpur.models.convert.convert_guided", known)
+    net = reference((32, 64), 1, (False, True), 16).float()
+    torch.save(net.state_dict(), "guided.pt")
     assert convert(Path("guided.pt"), Path("out")).kind == "guided"
-    config = json.loads(Path("out/config.json").read_text())
-    assert config == {"_class_name": "UNet2DModel", "sample_size": 1}
-    assert json.loads(Path("out/scheduler_config.json").read_text())["beta_end"] == 0.02
-    written = load_file("out/diffusion_pytorch_model.safetensors")
-    assert torch.equal(written["conv_in.weight"], state["conv_in.weight"])
+    ours, x, t = load_denoiser("out").eval(), torch.randn(2, 3, 16, 16), torch.tensor([80, 3])
+    assert isinstance(ours, EpsDenoiser) and ours.schedule == DiscreteVP()
+    with torch.no_grad():
+        assert torch.allclose(ours.eps(x, t), net(x, t - 1)[:, :3], rtol=1e-4, atol=1e-4)
 
 
 class Payload:
@@ -213,3 +225,26 @@ def test_a_network_on_another_schedule_is_not_saved_wrongly() -> None:
     net = NCSNpp(8, channels=8, channel_mult=(1, 1), num_blocks=1)
     with pytest.raises(ConfigError, match="expected an NCSNpp on LinearVP"):
         save_denoiser(EpsDenoiser(net, DiscreteVP(), (3, 8, 8)), Path("out"))
+
+
+@pytest.mark.parametrize(
+    "net", [CifarResNet(blocks=2, width=4, classes=7), WideResNet(depth=10, widen=1)], ids=type
+)
+def test_cifar_classifiers_convert_to_the_bit(net: torch.nn.Module, tmp_path: Path) -> None:
+    """As repositories save them: under state_dict, from DataParallel, without newer counters."""
+    state = {f"module.{k}": v for k, v in net.state_dict().items() if "num_batches" not in k}
+    torch.save({"state_dict": state, "best_prec1": 93.4}, tmp_path / "net.th")
+    done = convert(tmp_path / "net.th", tmp_path / "out", mean=[0.5, 0.4, 0.3], std=[0.2])
+    found = load_classifier(tmp_path / "out").eval()
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = net.eval()((x - torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1)) / 0.2)
+        assert torch.equal(found(x), wanted)
+    assert done.kind == "classifier"
+
+
+def test_a_classifier_of_another_kind_is_refused(tmp_path: Path) -> None:
+    torch.save({"linear.weight": torch.zeros(2, 2), "conv1.weight": torch.zeros(4, 3, 3, 3),
+                "layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "net.th")  # fmt: skip
+    with pytest.raises(ConfigError, match=r"not a CifarResNet of .*expected"):
+        convert(tmp_path / "net.th", tmp_path / "out")

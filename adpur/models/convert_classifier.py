@@ -1,0 +1,73 @@
+"""CIFAR classifiers of other repositories as weights folders."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from adpur.errors import ConfigError
+from adpur.models import zoo
+from adpur.models.classifiers import Classifier
+
+
+def is_classifier(content: Any) -> bool:
+    """Whether a checkpoint holds a network that `convert_classifier` knows."""
+    state = _state(content)
+    return "linear.weight" in state or "block1.layer.0.conv1.weight" in state
+
+
+def convert_classifier(
+    content: Any, folder: Path, size: int, mean: Sequence[float], std: Sequence[float], where: str
+) -> list[str]:
+    """Write a CIFAR ResNet (option A) or WideResNet; their arguments are read off the weights."""
+    state = _state(content)
+    if not is_classifier(content):
+        raise ConfigError(
+            f"{where}: expected a CIFAR ResNet (layer1.0.conv1, linear) or a WideResNet "
+            f"(block1.layer.0.conv1, fc), got {sorted(state)[:4]}"
+        )
+    resnet = "linear.weight" in state
+    name, arguments = _resnet(state) if resnet else _wide(state)
+    net = zoo.build_classifier(name, arguments)
+    counts = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
+    state = counts | state  # files older than these counters, which nothing reads here
+    if problems := list(zoo._differences(net.state_dict(), state)):
+        raise ConfigError(f"{where}: not a {name} of {arguments}: {'; '.join(problems[:3])}")
+    net.load_state_dict(state)
+    shape = (state["conv1.weight"].shape[1], size, size)
+    zoo.save_classifier(Classifier(net, shape, mean, std), arguments, folder)
+    told = ", ".join(f"{k} {v}" for k, v in arguments.items())
+    return [
+        f"{name} with {told}",
+        f"mean {list(mean)}, std {list(std)}: not in the file (--mean, --std)",
+    ]
+
+
+def _state(content: Any) -> dict[str, Tensor]:
+    """The state dict, from under `state_dict` and without `module.`."""
+    inner = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return {str(k).removeprefix("module."): v for k, v in inner.items() if isinstance(v, Tensor)}
+
+
+def _resnet(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    first = state["conv1.weight"]
+    return "CifarResNet", {
+        "blocks": _count(state, r"layer1\.(\d+)\."),
+        "width": first.shape[0],
+        "in_channels": first.shape[1],
+        "classes": state["linear.weight"].shape[0],
+    }
+
+
+def _wide(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
+    return "WideResNet", {
+        "depth": 6 * _count(state, r"block1\.layer\.(\d+)\.") + 4,
+        "widen": state["block1.layer.0.conv1.weight"].shape[0] // 16,
+        "classes": state["fc.weight"].shape[0],
+    }
+
+
+def _count(state: dict[str, Tensor], pattern: str) -> int:
+    return 1 + max(int(found[1]) for key in state if (found := re.match(pattern, key)))
