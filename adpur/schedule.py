@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,7 +67,7 @@ class DiscreteVP(NoiseSchedule):
     """
 
     betas: Sequence[float] = field(
-        default=tuple(torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64).tolist()), repr=False
+        default=tuple(np.linspace(1e-4, 0.02, 1000).tolist()), repr=False
     )
 
     @property

@@ -117,6 +117,23 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
         (["test", "--data.limit=5000"], "limit=5000 is more than the 360 images of test"),
         (["test", "--threads=0"], "threads must be a positive integer, got 0"),
         (["test", "--model.seed=-1"], "noise key seed=-1 does not fit in 32 bits"),
+        (
+            ["test", "--vary={lost: {t: [1]}}"],
+            "vary: no row 'lost'; there is: undefended, diffpure, ssni-n",
+        ),
+        (
+            ["test", "--vary={diffpure: {tt: [1]}}"],
+            "vary: diffpure has no setting 'tt'; nearest valid: t",
+        ),
+        (["test", "--vary={diffpure: {t: 60}}"], "vary: expected list, got 60"),
+        (
+            ["test", "--vary={diffpure: {t: [60, 70]}}"],
+            "t* = 70 is not reachable by Strided(stride=20); the nearest valid t* is 80",
+        ),
+        (
+            ["fit", "-c", "classifier_digits", "--vary={a: {t: [1]}}"],
+            "vary belongs to adpur test, not to adpur fit",
+        ),
         (["fit", "-c", "ssni_digits"], "adpur fit needs a model of class Training, got Evaluation"),
         (
             ["test", "-c", "classifier_digits"],
@@ -155,6 +172,19 @@ def test_a_fraction_is_a_number(away: Path) -> None:
     cli = parse("test", ["-c", "frac", "--trainer.logger=false"])
     blocks = [c for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
     assert [a.eps for b in blocks for a in b.attacks] == [8 / 255] * 2
+
+
+def test_a_sweep_becomes_rows_wherever_its_row_is_named() -> None:
+    from adpur.stages import parse
+
+    vary = "--vary={diffpure: {t: [60, 100], eta: [0, 1]}}"
+    cli = parse("test", ["-c", "ssni_digits", "--trainer.logger=false", vary])
+    names = [f"diffpure t={t} eta={eta}" for t in (60, 100) for eta in (0, 1)]
+    assert list(cli.model.rows) == ["undefended", *names, "ssni-n"]
+    last = cli.model.rows["diffpure t=60 eta=0"].purifier
+    assert last.level.t == 60 and last.step.eta == 0
+    blocks = {c.name: c for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"}
+    assert blocks["bpda"].only == [*names, "ssni-n"]
 
 
 @pytest.mark.parametrize("file", sorted(shipped_configs().glob("*.yaml")), ids=lambda f: f.stem)
