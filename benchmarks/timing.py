@@ -33,6 +33,11 @@ class Setting(NamedTuple):
     index: Tensor
     pairs: int
 
+    @property
+    def few(self) -> int:
+        """Rounds of a line whose works take seconds."""
+        return max(2, self.pairs // 2)
+
     def first(self, count: int) -> tuple[Tensor, Tensor, Noise]:
         """Images, labels and keys of the first digits."""
         return self.x[:count], self.y[:count], Noise(self.index[:count])
