@@ -36,8 +36,8 @@ type: $(READY)
 test-slow: $(READY)  ## the tests that take minutes: retraining, 20 kills
 	$(BIN)/python -m pytest -m slow
 
-bench: $(READY)  ## the speed claims: interleaved pairs, medians with intervals
-	$(BIN)/python benchmarks/trunk.py
+bench: $(READY)  ## the speed claims as one table: interleaved rounds, medians with intervals
+	$(BIN)/python benchmarks
 
 docker:  ## a CPU image; BASE=... and PIP_INDEX=... as build arguments
 	docker build -f docker/Dockerfile -t adpur .

@@ -1,164 +1,165 @@
-"""What the trunk costs above its networks: interleaved pairs in one run, on the shipped digits.
+"""What the trunk costs above its networks, on the shipped digits.
 
-Each line is a ratio of two things timed alternately, its median over the pairs and a 95 %
-bootstrap interval of that median, in CPU time (`time.process_time`) of one thread. Aims are
-those of the README; nothing here is asserted in a test.
+F is a bare forward, G a forward and its backward to the input, H a forward, its differentiable
+input gradient and that gradient's backward: what an inner gradient needs that is differentiated.
 
-    python benchmarks/trunk.py [--pairs 15]
+    python benchmarks/trunk.py [--pairs 15] [--out FILE]
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
-import argparse
 import dataclasses
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
+from timing import ROWS, STEPS, Line, Setting, forward, gradient, pair, report, second
 from torch import Tensor
 
 from adpur import (
-    Ancestral,
+    SSIM,
     Checkpointed,
-    Constant,
     Defense,
     Diffusion,
-    Digits,
     Exact,
     GradientMode,
     Noise,
+    Purifier,
     Stream,
     Strided,
-    pretrained,
+    ddpm,
+    edm,
+    gdmp,
+    scoreopt_n,
+    scoreopt_o,
 )
-from adpur.level import Level, NoiseLevel
+from adpur.level import NoiseLevel
+from adpur.rows import calls_made
 
-ROWS = 128
-STEPS = 5
-Pair = tuple[Callable[[], object], Callable[[], object]]
+AIM = "<= 1.10"
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixed(NoiseLevel):
-    """Levels spread evenly over 0, 20, ..., 100."""
+    """Levels spread evenly over 0, 20, ..., 100, by dataset row."""
 
     configured = 0.0
+    measure = None
 
     def check(self, nets: object) -> None:
         """Fits any."""
 
-    def level(self, x: Tensor, scorer: object, noise: Noise) -> Level:
-        """By dataset row."""
-        t = 20.0 * (noise.index * 7 % 6).double()
-        return Level(t, torch.full_like(t, torch.nan))
+    def level(self, norm: Tensor, noise: Noise) -> Tensor:
+        """See the class."""
+        return 20.0 * (noise.index * 7 % (STEPS + 1)).double()
 
 
-def main() -> None:
-    """Time every pair and print its line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=15)
-    count = parser.parse_args().pairs
-    torch.set_num_threads(1)
-    nets = pretrained("digits/classifier", "digits/diffusion")
-    x, y, index = Digits().stacked("train")
-    print(f"{ROWS} rows, {STEPS} steps, one thread, {count} interleaved pairs, CPU time")
-    gradient = {mode: gradient_pair(nets, x, y, index, mode) for mode in (Exact(), Checkpointed())}
-    report("exact gradient, kept / G per step", gradient[Exact()], count, "<= 1.10")
-    report(
-        "exact gradient, checkpointed / (F + G) per step",
-        gradient[Checkpointed()],
-        count,
-        "<= 1.10",
+def lines(setting: Setting) -> Iterator[Line]:
+    """Gradients, inner gradients, mixed levels, noise."""
+    name, diffpure = f"DiffPure, {STEPS} steps", ddpm(20 * STEPS, 20)
+    yield graded(setting, f"{name}, kept / G per step", diffpure, "G" * STEPS)
+    yield graded(
+        setting, f"{name}, checkpointed / (F + G) per step", diffpure, "FG" * STEPS, Checkpointed()
     )
-    for chunks, rows in ((8, 128), (16, 64)):
-        name = f"mixed t(x), {chunks}R rows (R = {rows}) / ceil(sum steps / R) F"
-        report(name, mixed_pair(nets, x, index, chunks, rows), count, "<= 1.10")
-    report("noise of a step / F", noise_pair(nets, x, index), count, "<= 0.03")
+    yield graded(setting, "EDM-ODE, 5 Heun steps, kept / G per call", edm(count=5), "G" * 9)
+    yield graded(
+        setting, "ScoreOpt-O, 5 steps, kept / H per step", scoreopt_o(steps=STEPS), "H" * STEPS
+    )
+    yield graded(
+        setting,
+        "ScoreOpt-N, 5 steps, kept / (H per step + G)",
+        scoreopt_n(steps=STEPS),
+        "H" * STEPS + "G",
+    )
+    ssim = gdmp(60, 1, 20, SSIM())
+    yield graded(setting, "GDMP-SSIM, 3 steps, kept / (G + H of SSIM) per step", ssim, "GS" * 3)
+    yield graded(setting, "GDMP-SSIM, 3 steps, kept / G per step", ssim, "GGG")
+    yield mixed(setting, 8, ROWS)
+    yield mixed(setting, 16, ROWS // 2)
+    yield noise(setting)
 
 
-def gradient_pair(nets, x, y, index, mode: GradientMode) -> Pair:
-    """The attack's gradient of R rows against bare network calls that the same steps need."""
-    defense = Defense(Diffusion(Constant(100), Strided(20), Ancestral()), nets, ROWS)
-    view = mode.view(defense.purifier)
-    x, y, noise = x[:ROWS], y[:ROWS], Noise(index[:ROWS])
-    levels = defense.levels(x, noise)
-    t = torch.full((ROWS,), 50)
+def graded(
+    setting: Setting, what: str, purifier: Purifier, calls: str, mode: GradientMode = Exact()
+) -> Line:
+    """The attack's gradient of R rows against the bare calls it needs, the classifier's G too."""
+    defense, (x, y, noise) = Defense(purifier, setting.nets, ROWS), setting.first(ROWS)
+    view, levels = mode.view(purifier), defense.levels(x, noise)
+    t, denoiser = torch.full((ROWS,), 50), setting.nets.denoiser
+    kinds = {
+        "F": partial(forward, denoiser, x, t),
+        "G": partial(gradient, denoiser, x, t),
+        "H": partial(second, denoiser, x, t),
+        "S": partial(bare_ssim, x),
+    }
 
     def ours() -> None:
-        loss = lambda logits, rows: F.cross_entropy(logits, y[rows], reduction="none")  # noqa: E731
         defense.loss_and_grad(x, noise, levels, loss, view)
 
+    def loss(logits: Tensor, rows: Tensor) -> Tensor:
+        return F.cross_entropy(logits, y[rows], reduction="none")
+
     def bare() -> None:
-        for _ in range(STEPS):
-            if mode == Checkpointed():
-                with torch.no_grad():
-                    nets.denoiser(x, t)
-            part = x.clone().requires_grad_()
-            torch.autograd.grad(nets.denoiser(part, t).sum(), part)
-        part = x.clone().requires_grad_()
-        torch.autograd.grad(nets.classifier(part).sum(), part)
+        for kind in calls:
+            kinds[kind]()
+        gradient(setting.nets.classifier, x)
 
-    return ours, bare
+    return pair(what, AIM, ours, bare, setting.pairs)
 
 
-def mixed_pair(nets, x, index, chunks: int, rows: int) -> Pair:
+def bare_ssim(x: Tensor) -> None:
+    """SSIM of a pair of images, its gradient, and the backward of that."""
+    from adpur.guidance import ssim
+
+    x = x.clone().requires_grad_()
+    likeness = ssim(
+        x, x.detach().flip(0), sigma=1.5, reduction="none", data_range=2.0, kernel_size=3
+    )
+    (grad,) = torch.autograd.grad(likeness.sum(), x, create_graph=True)
+    torch.autograd.grad(grad, x, x.detach())
+
+
+def mixed(setting: Setting, chunks: int, rows: int) -> Line:
     """Purifying many images at levels of 0 to 5 steps against the calls their steps fill."""
-    defense = Defense(Diffusion(Mixed(), Strided(20), Ancestral()), nets, rows)
-    x, noise = x[: chunks * rows], Noise(index[: chunks * rows])
+    defense = Defense(Diffusion(Mixed(), Strided(20)), setting.nets, rows)
+    x, _, noise = setting.first(chunks * rows)
     levels = defense.levels(x, noise)
-    calls = -(-int(defense.purifier.steps(levels, nets).sum()) // rows)
-    t = torch.full((rows,), 50)
+    ideal = -(-int(defense.purifier.steps(levels.t, setting.nets).sum()) // rows)
+    t, part = torch.full((rows,), 50), x[:rows]
 
     def ours() -> None:
         with torch.no_grad():
             defense(x, noise, levels)
 
     def bare() -> None:
-        with torch.no_grad():
-            for _ in range(calls):
-                nets.denoiser(x[:rows], t)
-            for _ in range(chunks):
-                nets.classifier(x[:rows])
+        for _ in range(ideal):
+            forward(setting.nets.denoiser, part, t)
+        for _ in range(chunks):
+            forward(setting.nets.classifier, part)
 
-    return ours, bare
+    before = calls_made()
+    ours()
+    made = calls_made() - before
+    what = f"mixed t(x), {chunks} R images, R = {rows}: {made} calls / F of the ideal {ideal}"
+    return pair(what, AIM, ours, bare, setting.pairs)
 
 
-def noise_pair(nets, x, index) -> Pair:
+def noise(setting: Setting) -> Line:
     """The noise of R rows and all steps, drawn as the reverse loop draws it, against its calls."""
-    noise, t = Noise(index[:ROWS]), torch.full((ROWS,), 50)
+    x, _, keys = setting.first(ROWS)
+    row = torch.arange(ROWS).expand(STEPS, -1)
+    step = torch.arange(STEPS, 0, -1).view(-1, 1).expand_as(row)
 
     def bare() -> None:
-        with torch.no_grad():
-            for _ in range(STEPS):
-                nets.denoiser(x[:ROWS], t)
+        for _ in range(STEPS):
+            forward(setting.nets.denoiser, x, torch.full((ROWS,), 50))
 
-    return lambda: noise.ahead(x[:ROWS], Stream.REVERSE, 1, STEPS), bare
+    def ours() -> None:
+        keys.ahead(x, Stream.REVERSE, row, step)
 
-
-def report(name: str, pair: Pair, count: int, aim: str) -> None:
-    """Alternate the two, twice unmeasured, then print the median ratio and its interval."""
-    ratios = [_cpu(pair[0]) / _cpu(pair[1]) for _ in range(count + 2)][2:]
-    interval = stats.bootstrap(
-        (ratios,), np.median, method="percentile", rng=np.random.default_rng(0)
-    ).confidence_interval
-    print(
-        f"{name:60} {np.median(ratios):.3f} [{interval.low:.3f}, {interval.high:.3f}]  aim {aim}",
-        flush=True,
-    )
-
-
-def _cpu(work: Callable[[], object]) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+    return pair("noise of a step / F", "<= 0.03", ours, bare, setting.pairs, digits=4)
 
 
 if __name__ == "__main__":
-    main()
+    report([lines], __doc__)
