@@ -28,6 +28,8 @@ usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
 
 Results go to runs/<config name>; the same command continues an unfinished run.
   --run DIR   another folder      --fresh   start anew, keeping the old folder beside
+  --only ROW,ROW                  run these rows of a test config
+  --vary '{ROW: {t: [50, 100]}}'  a row for each value of a purifier's setting
 `adpur test --help` lists every key, `adpur test -c NAME --print_config` shows one in full.
 """
 

@@ -2,13 +2,13 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adpur.errors import ConfigError
+from adpur.types import ordered_mean
 
 
 class Ensemble(ABC):
@@ -47,7 +47,7 @@ class MeanLogits(Ensemble):
 
     def combine(self, logits: Tensor) -> Tensor:
         """Mean over votes."""
-        return _mean(logits)
+        return ordered_mean(logits)
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,8 @@ class Majority(Ensemble):
 
     def combine(self, logits: Tensor) -> Tensor:
         """See the class."""
-        shares = _mean(F.one_hot(logits.argmax(2), logits.shape[2]).to(logits))
-        return shares + 0.5 / self.votes * _mean(torch.softmax(logits, 2))
-
-
-def _mean(votes: Tensor) -> Tensor:
-    """Over the first dimension, added in a fixed order: no bit depends on the batch."""
-    return reduce(torch.add, votes.unbind()) / len(votes)
+        shares = ordered_mean(F.one_hot(logits.argmax(2), logits.shape[2]).to(logits))
+        return shares + 0.5 / self.votes * ordered_mean(torch.softmax(logits, 2))
 
 
 def _check(ensemble: Ensemble) -> None:

@@ -42,7 +42,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 def _settings(owner: str) -> list[str]:
     """What a class takes; for none, the top-level keys of a config and the trainer's."""
     if not owner:
-        top = ["model", "data", "threads", "run", "fresh", "vary", "seed_everything"]
+        top = ["model", "data", "threads", "run", "fresh", "vary", "only", "seed_everything"]
         return top + [f"trainer.{name}" for name in inspect.signature(pl.Trainer).parameters]
     module, _, name = owner.rpartition(".")
     return [*inspect.signature(getattr(import_module(module), name)).parameters]

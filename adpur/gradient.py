@@ -1,7 +1,6 @@
 """How the attacker differentiates: from the deployed purifier to the one the attack sees."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,11 +8,10 @@ import torch
 from torch import Tensor
 
 from adpur.grid import Borrowed, Grid, Strided
-from adpur.level import NoiseLevel
 from adpur.memory import Budget, Memory, Recompute
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape
+from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape, replaced
 
 
 class GradientMode(ABC):
@@ -62,13 +60,16 @@ class Budgeted(GradientMode):
 
 @dataclass(frozen=True)
 class Surrogate(GradientMode):
-    """The exact gradient of a coarser reverse process from the same levels (Lee & Kim 2023)."""
+    """The exact gradient of a coarser reverse process from the same levels (Lee & Kim 2023).
+
+    A purifier without a grid, such as ScoreOpt, needs a `Substitute`.
+    """
 
     grid: Grid = Strided(5)
 
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier on another grid."""
-        return purifier.replaced(grid=lambda deployed: Borrowed(deployed, self.grid))
+        return replaced(purifier, Grid, lambda deployed: Borrowed(deployed, self.grid))
 
 
 @dataclass(frozen=True)
@@ -112,14 +113,6 @@ class Remembered(Around):
             x, noise, levels, replace(context, memory=self.memory.shared(context.workers))
         )
 
-    def replaced(
-        self,
-        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
-        grid: Callable[[Grid], Grid] = lambda grid: grid,
-    ) -> "Remembered":
-        """With the inner purifier's parts mapped."""
-        return replace(self, inner=self.inner.replaced(level, grid))
-
 
 @dataclass(frozen=True)
 class StraightThrough(Around):
@@ -141,14 +134,6 @@ class StraightThrough(Around):
             purified = self.inner.purify(x.detach(), noise, levels, context)
         image: Tensor = _Straight.apply(x, purified.image)
         return purified._replace(image=image)
-
-    def replaced(
-        self,
-        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
-        grid: Callable[[Grid], Grid] = lambda grid: grid,
-    ) -> "StraightThrough":
-        """With the inner purifier's parts mapped."""
-        return replace(self, inner=self.inner.replaced(level, grid))
 
 
 class _Straight(torch.autograd.Function):

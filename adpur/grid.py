@@ -156,7 +156,7 @@ class Even(Grid):
         return torch.where(t > self.last, times, t)
 
     def snap(self, t: Tensor, end: float) -> Tensor:
-        """T itself, at most `end`; 0 if not above `last`."""
+        """Unchanged, at most `end`; 0 if not above `last`."""
         return torch.where(t > self.last, t.double().clamp(0, end), 0.0)
 
 
@@ -193,7 +193,7 @@ class Karras(Grid):
         return torch.cat((times, torch.zeros_like(t)[None]))
 
     def snap(self, t: Tensor, end: float) -> Tensor:
-        """T itself above sigma_min; below, the nearer of sigma_min and 0."""
+        """Unchanged above sigma_min; below, the nearer of sigma_min and 0."""
         raised = t.double().clamp(self.sigma_min, end)
         return torch.where(t < self.sigma_min / 2, 0.0, raised)
 
@@ -214,7 +214,7 @@ class OneShot(Grid):
         return torch.stack((t, torch.zeros_like(t)))
 
     def snap(self, t: Tensor, end: float) -> Tensor:
-        """T itself."""
+        """Unchanged."""
         return t.double().clamp(0, end)
 
 

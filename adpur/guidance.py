@@ -99,11 +99,8 @@ class SSIM(Guidance):
 
 def _strength(scale: float, budget: float, t: Tensor, s: Tensor, schedule: NoiseSchedule) -> Tensor:
     """Sigma_t s_t, fp64 `(B,)`; 0 where nothing moves."""
-    sigma_t, sigma_s = schedule.sigma(t), schedule.sigma(s)
-    alpha_t = schedule.alpha(t)
-    floor = torch.where(sigma_t > 0, sigma_t, 1.0)
-    variance = sigma_s**2 * (1 - (alpha_t * sigma_s / (schedule.alpha(s) * floor)) ** 2)
-    return scale * 3 * 255 / (2 * budget) * sigma_t / alpha_t * variance.clamp_min(0)
+    ratio = schedule.sigma(t) / schedule.alpha(t)
+    return scale * 3 * 255 / (2 * budget) * ratio * schedule.posterior_variance(t, s)
 
 
 def _check(scale: float, budget: float) -> None:

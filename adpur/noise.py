@@ -141,7 +141,7 @@ class Noise:
         Box-Muller in fp64 whatever the dtype: runs in fp32 and fp64 see the same noise, and no
         last-bit difference of a vectorised logarithm survives the cast to fp32.
         """
-        if self.drawn is not None and self.drawn[0] is stream:
+        if self.drawn and self.drawn[0] is stream and self.drawn[1].shape == like.shape:
             return self.drawn[1]
         u = self._uniform(like, stream)
         radius, angle = u[:2].log().mul_(-2).sqrt_(), u[2:].mul_(2 * math.pi)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adpur.types import expand
+from adpur.types import expand, root
 
 
 class NoiseSchedule(ABC):
@@ -39,6 +39,25 @@ class NoiseSchedule(ABC):
     def diffuse(self, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Forward process in closed form (DDPM Eq. 4): `x` and unit noise `eps` `(B, C, H, W)`."""
         return expand(self.alpha(t), x) * x + expand(self.sigma(t), x) * eps
+
+    def score(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """(alpha_t x0_hat - x_t) / sigma_t^2 = -eps_hat / sigma_t, by Tweedie's formula.
+
+        Where sigma_t = 0 it stays finite and means nothing: only waiting rows are there.
+        """
+        variance = expand(self.floored(t) ** 2, x_t)
+        return (expand(self.alpha(t), x_t) * x0 - x_t) / variance
+
+    def floored(self, t: Tensor) -> Tensor:
+        """sigma_t as a divisor: 1 where it is 0."""
+        sigma = self.sigma(t)
+        return torch.where(sigma > 0, sigma, 1.0)
+
+    def posterior_variance(self, t: Tensor, s: Tensor) -> Tensor:
+        """Variance of x_s given x_t and x_0, fp64 `(B,)` (DDPM Eq. 7); 0 where nothing moves."""
+        sigma_s = self.sigma(s)
+        ratio = self.alpha(t) / self.alpha(s) * sigma_s / self.floored(t)
+        return sigma_s**2 * (1 - ratio**2).clamp_min(0)
 
 
 class ContinuousSchedule(NoiseSchedule):
@@ -81,7 +100,7 @@ class DiscreteVP(NoiseSchedule):
 
     def sigma(self, t: Tensor) -> Tensor:
         """sqrt(1 - abar_t)."""
-        return _root(1 - self._abar(t))
+        return root(1 - self._abar(t))
 
     def at(self, ratio: Tensor) -> Tensor:
         """The real t with abar_t = 1 / (1 + ratio^2) (ScoreOpt on VP models), at most T."""
@@ -93,7 +112,7 @@ class DiscreteVP(NoiseSchedule):
         return (low + share).clamp(0, self.end)
 
     def label(self, t: Tensor) -> Tensor:
-        """T - 1, and 0 where t < 1."""
+        """The index t - 1 of DDPM, and 0 where t < 1."""
         return (t - 1).clamp_min(0)
 
     def _abar(self, t: Tensor) -> Tensor:
@@ -144,7 +163,7 @@ class LinearVP(ContinuousSchedule):
 
     def sigma(self, t: Tensor) -> Tensor:
         """sqrt(1 - alpha^2)."""
-        return _root(-torch.expm1(-self._integral(t)))
+        return root(-torch.expm1(-self._integral(t)))
 
     def at(self, ratio: Tensor) -> Tensor:
         """The root of the integral of beta = log(1 + ratio^2), at most 1."""
@@ -188,7 +207,7 @@ class VE(ContinuousSchedule):
         return torch.ones_like(t, dtype=torch.float64)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """T."""
+        """Time and noise are one."""
         return t.double()
 
     def at(self, ratio: Tensor) -> Tensor:
@@ -206,9 +225,3 @@ class VE(ContinuousSchedule):
     def spread(self, t: Tensor) -> Tensor:
         """2 t."""
         return 2 * t.double()
-
-
-def _root(v: Tensor) -> Tensor:
-    """Sqrt with the gradient 0 at 0, where a clean image would otherwise get NaN."""
-    positive = v > 0
-    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)

@@ -36,7 +36,7 @@ from adpur.lit.trainer import Trainer
 from adpur.lit.training import Training
 from adpur.records import differences
 from adpur.report.table import show_run
-from adpur.sweep import Vary, expand
+from adpur.sweep import Vary, choose, expand
 
 EXECUTION = {
     "accelerator", "devices", "num_nodes", "strategy", "logger", "default_root_dir", "max_time",
@@ -127,6 +127,7 @@ class CLI(LightningCLI):
         parser.add_argument("--run", type=str | None, default=None, help="run folder")
         parser.add_argument("--threads", type=int | None, default=None, help="inside one operation")
         parser.add_argument("--vary", type=Vary | None, default=None, help="row: setting: values")
+        parser.add_argument("--only", type=str | None, default=None, help="rows to run: a,b")
         parser.add_argument("--fresh", action="store_true", help="start anew in an empty folder")
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
@@ -140,18 +141,23 @@ class CLI(LightningCLI):
             if threads < 1:
                 raise ConfigError(f"threads must be a positive integer, got {threads}")
             torch.set_num_threads(threads)
-        if vary := self.config["vary"]:
+        only, vary = self.config["only"], self.config["vary"]
+        if only or vary:
             if self.stage != "test":
-                raise ConfigError(f"vary belongs to adpur test, not to adpur {self.stage}")
-            expand(self.config, vary)
-            self.config["vary"] = None
+                told = "only" if only else "vary"
+                raise ConfigError(f"{told} belongs to adpur test, not to adpur {self.stage}")
+            self.config["run"] = str(self.folder)
+            choose(self.config, only.split(",")) if only else None
+            expand(self.config, vary or {})
+            self.config["only"] = self.config["vary"] = None
             self.config = self.parser.parse_object(self.config)
 
     @property
     def folder(self) -> Path:
-        """runs/<name of the first config> unless `--run` says otherwise."""
-        first = self.config["config"][0]
-        return Path(self.config["run"] or Path("runs") / Path(str(first)).stem)
+        """runs/<name of the first config and what was chosen of it>, or what `--run` says."""
+        name = Path(str(self.config["config"][0])).stem
+        chosen = [self.config["only"], *(f"vary {row}" for row in self.config["vary"] or ())]
+        return Path(self.config["run"] or Path("runs") / " ".join([name, *filter(None, chosen)]))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Results below the run folder, loggers and a bar unless the config has its own."""
@@ -269,7 +275,9 @@ class _ConfigFile(ActionConfigFile):
 def _settings(config: dict[str, Any]) -> dict[str, Any]:
     """What a fit's result depends on: everything but where and how it runs."""
     kept = {
-        k: v for k, v in config.items() if k not in ("config", "run", "fresh", "threads", "vary")
+        k: v
+        for k, v in config.items()
+        if k not in ("config", "run", "fresh", "threads", "vary", "only")
     }
     trainer = config.get("trainer", {})
     kept["trainer"] = {k: v for k, v in trainer.items() if k not in EXECUTION}

@@ -11,7 +11,7 @@ from adpur.errors import ConfigError
 from adpur.models.denoiser import Denoiser
 from adpur.noise import Noise, Stream
 from adpur.schedule import VE, ContinuousSchedule, NoiseSchedule
-from adpur.types import expand
+from adpur.types import expand, root
 
 
 class Stepped(NamedTuple):
@@ -107,12 +107,12 @@ class Ancestral(Step):
 
     def coefficients(self, t: Tensor, s: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
         """Factors of z and of x_t - alpha_t x0, fp64 `(B,)`; finite at sigma_t = 0."""
-        sigma_t, sigma_s = _floored(schedule.sigma(t)), schedule.sigma(s)
-        shrink = schedule.alpha(t) / schedule.alpha(s)
-        c = self.eta * sigma_s * _root(1 - (shrink * sigma_s / sigma_t) ** 2)
-        direction = _root(sigma_s**2 - c**2) / sigma_t
+        sigma_s = schedule.sigma(s)
+        c = self.eta * root(schedule.posterior_variance(t, s))
+        direction = root(sigma_s**2 - c**2) / schedule.floored(t)
         if self.variance == "fixed_large":
-            c = _root(schedule.sigma(t) ** 2 - (shrink * sigma_s) ** 2) * (sigma_s > 0)
+            shrink = schedule.alpha(t) / schedule.alpha(s)
+            c = root(schedule.sigma(t) ** 2 - (shrink * sigma_s) ** 2) * (sigma_s > 0)
         return c, direction
 
 
@@ -157,12 +157,10 @@ class EulerMaruyama(Step):
         span, spread = t - s, schedule.spread(t)
         push = 0.5 * (1 + self.eta**2) * spread * span
         x_s = (
-            x
-            - expand(schedule.drift(t) * span, x) * x
-            + expand(push, x) * _score(x, x0, t, schedule)
+            x - expand(schedule.drift(t) * span, x) * x + expand(push, x) * schedule.score(x, x0, t)
         )
         if self.eta > 0:
-            scale = self.eta * _root(spread * span) * (schedule.sigma(s) > 0)
+            scale = self.eta * root(spread * span) * (schedule.sigma(s) > 0)
             x_s = x_s + expand(scale, x) * noise.normal(x, Stream.REVERSE)
         return Stepped(x_s, x0)
 
@@ -213,16 +211,16 @@ class Heun(Step):
         """See the class."""
         raised = t * (1 + self.gamma * ((t >= self.low) & (t <= self.high)).to(t))
         if self.gamma > 0:
-            extra = self.inflate * _root(raised**2 - t**2)
+            extra = self.inflate * root(raised**2 - t**2)
             x = x + expand(extra, x) * noise.normal(x, Stream.CHURN)
         x0 = denoiser(x, raised)
-        slope = (x - x0) / expand(_floored(raised), x)
+        slope = (x - x0) / expand(denoiser.schedule.floored(raised), x)
         span = expand(s - raised, x)
         x_s = x + span * slope
         again = s > 0
         if again.any():
             there = torch.where(again, s, raised)  # rows that reached 0 drop this call
-            second = (x_s - denoiser(x_s, there)) / expand(_floored(there), x)
+            second = (x_s - denoiser(x_s, there)) / expand(denoiser.schedule.floored(there), x)
             x_s = torch.where(expand(again, x).bool(), x + 0.5 * span * (slope + second), x_s)
         return Stepped(x_s, x0)
 
@@ -260,25 +258,10 @@ class Corrected(Step):
 
     def step(self, x: Tensor, t: Tensor, s: Tensor, denoiser: Denoiser, noise: Noise) -> Stepped:
         """See the class."""
-        score = _score(x, denoiser(x, t), t, denoiser.schedule)
+        score = denoiser.score(x, t)
         z = noise.normal(x, Stream.CORRECTOR)
-        ratio = z.flatten(1).norm(dim=1) / _floored(score.flatten(1).norm(dim=1))
+        size = score.flatten(1).norm(dim=1)
+        ratio = z.flatten(1).norm(dim=1) / torch.where(size > 0, size, 1.0)
         shrink = denoiser.schedule.alpha(t) / denoiser.schedule.alpha(s)
         root = expand(shrink, x) * expand(self.snr * ratio, x)  # sqrt(e / 2)
         return self.inner.step(x + 2 * root**2 * score + 2 * root * z, t, s, denoiser, noise)
-
-
-def _score(x: Tensor, x0: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tensor:
-    """Tweedie's formula, finite at sigma_t = 0."""
-    return (expand(schedule.alpha(t), x) * x0 - x) / expand(_floored(schedule.sigma(t)) ** 2, x)
-
-
-def _floored(sigma: Tensor) -> Tensor:
-    """Sigma, and 1 where it is 0: only waiting rows are there, and their steps are dropped."""
-    return torch.where(sigma > 0, sigma, 1.0)
-
-
-def _root(v: Tensor) -> Tensor:
-    """Sqrt of max(v, 0), with the gradient 0 at 0."""
-    positive = v > 0
-    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)

@@ -1,14 +1,34 @@
-"""`vary:` in a test config: one row of the table for each value of a row's settings."""
+"""Some rows of a test config (`only`), and one row for each value of a setting (`vary`)."""
 
 import difflib
 import itertools
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
 from adpur.errors import ConfigError
 
 Vary = dict[str, dict[str, list[Any]]]
-"""Row -> setting of its purifier -> values; a dotted setting reaches into a nested one."""
+"""Row -> setting -> values. A setting is the purifier's; a dotted one reaches into a nested one;
+`ensemble.votes` and `network` are the row's own.
+"""
+
+
+def choose(config: Any, rows: list[str]) -> None:
+    """Keep some rows of a parsed config, and the blocks that attack them."""
+    defenses = config.model.init_args.defenses
+    for row in rows:
+        if row not in defenses:
+            near = difflib.get_close_matches(row, defenses) or list(defenses)
+            raise ConfigError(f"only: no row {row!r}; nearest: {', '.join(near)}")
+    config.model.init_args.defenses = {row: defenses[row] for row in rows}
+    kept = []
+    for callback in config.trainer.callbacks or []:
+        if named := _named(callback):
+            callback.init_args.only = [row for row in named if row in rows]
+        if not named or callback.init_args.only:
+            kept.append(callback)
+    config.trainer.callbacks = kept
 
 
 def expand(config: Any, vary: Vary) -> None:
@@ -22,7 +42,12 @@ def expand(config: Any, vary: Vary) -> None:
     for row, settings in vary.items():
         if row not in defenses:
             raise ConfigError(f"vary: no row {row!r}; there is: {', '.join(defenses)}")
-        made = {f"{row} {told}": changed for told, changed in _rows(row, defenses[row], settings)}
+        rows = [(f"{row} {told}", new) for told, new in _rows(row, defenses[row], settings)]
+        made = dict(rows)
+        if len(made) < len(rows) or made.keys() & defenses.keys():
+            raise ConfigError(
+                f"vary: two rows would be named alike: {', '.join(n for n, _ in rows)}"
+            )
         named[row] = list(made)
         place = list(defenses).index(row)
         items = list(defenses.items())
@@ -30,35 +55,58 @@ def expand(config: Any, vary: Vary) -> None:
             [*items[:place], *made.items(), *items[place + 1 :]]
         )
     for callback in config.trainer.callbacks or []:
-        only = getattr(callback.get("init_args"), "only", None)
-        if only:
+        if only := _named(callback):
             callback.init_args.only = [n for row in only for n in named.get(row, [row])]
 
 
-def _rows(row: str, before: Any, settings: dict[str, list[Any]]) -> Any:
+def _named(callback: Any) -> list[str]:
+    """The rows a block names; empty if it attacks all, or is no block."""
+    return getattr(callback.get("init_args"), "only", None) or []
+
+
+def _rows(row: str, before: Any, settings: dict[str, list[Any]]) -> Iterator[tuple[str, Any]]:
     for setting, values in settings.items():
-        if not isinstance(values, list) or not values:
-            raise ConfigError(f"vary: {row}.{setting} needs a list of values, got {values!r}")
+        if not values:
+            raise ConfigError(f"vary: {row}.{setting} needs at least one value")
     for chosen in itertools.product(*settings.values()):
         changed = deepcopy(before)
         for setting, value in zip(settings, chosen, strict=True):
-            _set(changed.purifier, setting, value, row)
+            _set(_owner(changed, setting), setting, value, row)
         told = [f"{s.split('.')[-1]}={_short(v)}" for s, v in zip(settings, chosen, strict=True)]
         yield " ".join(told), changed
 
 
+def _owner(row: Any, setting: str) -> Any:
+    """Settings are the purifier's, but for those that begin with `ensemble` or `network`."""
+    return row if setting.split(".")[0] in ("ensemble", "network") else row.purifier
+
+
 def _set(owner: Any, setting: str, value: Any, row: str) -> None:
+    """Set a dotted setting of an object's arguments, or of the row itself."""
     first, _, rest = setting.partition(".")
-    known = list(owner.init_args.keys()) if hasattr(owner, "init_args") else []
+    arguments = owner.init_args if hasattr(owner, "class_path") else owner
+    known = list(vars(arguments)) if arguments is not None else []
     if first not in known:
         near = difflib.get_close_matches(first, known) or known
-        told = ", ".join(near) or "none"
+        told = ", ".join(near) or f"none; write {setting.split('.')[0]} out in the row first"
         raise ConfigError(f"vary: {row} has no setting {first!r}; nearest valid: {told}")
-    if rest:
-        _set(owner.init_args[first], rest, value, row)
+    if not rest:
+        arguments[first] = value
+    elif hasattr(arguments[first], "class_path"):
+        _set(arguments[first], rest, value, row)
     else:
-        owner.init_args[first] = value
+        raise ConfigError(
+            f"vary: {row}.{first} is {arguments[first]!r} and has no {rest!r}; "
+            f"write its class_path in the row, or vary {first} itself"
+        )
 
 
 def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """A value as it stands in a row's name."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict) and "class_path" in value:
+        given = value.get("init_args", {})
+        inner = ", ".join(f"{k}={_short(v)}" for k, v in given.items())
+        return value["class_path"].split(".")[-1] + (f"({inner})" if inner else "")
+    return str(value)

@@ -5,6 +5,9 @@ N evaluation draws, E copies for expectation over transformation (EOT).
 Images are `(B, C, H, W)`; an image outside a purifier lies in [0, 1], inside it in [-1, 1].
 """
 
+from functools import reduce
+
+import torch
 from torch import Tensor
 
 
@@ -18,6 +21,17 @@ def expand(v: Tensor, like: Tensor) -> Tensor:
     # times live on the host: a copy that waits would stop the accelerator at every step
     v = v.to(like.dtype).to(like.device, non_blocking=True)
     return v.view(-1, *[1] * (like.dim() - 1))
+
+
+def root(v: Tensor) -> Tensor:
+    """sqrt(max(v, 0)), with the gradient 0 at 0, where it would be infinite."""
+    positive = v > 0
+    return torch.where(positive, torch.where(positive, v, 1.0).sqrt(), 0.0)
+
+
+def ordered_mean(v: Tensor) -> Tensor:
+    """Mean over the first dimension, added in a fixed order: no bit depends on the others."""
+    return reduce(torch.add, v.unbind()) / len(v)
 
 
 def to_signed(x: Tensor) -> Tensor:

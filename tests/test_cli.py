@@ -117,6 +117,7 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
         (["test", "--data.limit=5000"], "limit=5000 is more than the 360 images of test"),
         (["test", "--threads=0"], "threads must be a positive integer, got 0"),
         (["test", "--model.seed=-1"], "noise key seed=-1 does not fit in 32 bits"),
+        (["test", "--only=difpure"], "only: no row 'difpure'; nearest: diffpure"),
         (
             ["test", "--vary={lost: {t: [1]}}"],
             "vary: no row 'lost'; there is: undefended, diffpure, ssni-n",
@@ -172,6 +173,16 @@ def test_a_fraction_is_a_number(away: Path) -> None:
     cli = parse("test", ["-c", "frac", "--trainer.logger=false"])
     blocks = [c for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
     assert [a.eps for b in blocks for a in b.attacks] == [8 / 255] * 2
+
+
+def test_chosen_rows_keep_their_blocks_and_have_a_folder_of_their_own() -> None:
+    from adpur.stages import parse
+
+    cli = parse("test", ["-c", "purifiers_digits", "--trainer.logger=false", "--only=gns,ddim"])
+    assert list(cli.model.rows) == ["gns", "ddim"]
+    blocks = {c.name: c.only for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"}
+    assert blocks == {"bpda": None, "pgd": None, "surrogate": ["gns"]}
+    assert cli.folder == Path("runs/purifiers_digits gns,ddim")
 
 
 def test_a_sweep_becomes_rows_wherever_its_row_is_named() -> None:

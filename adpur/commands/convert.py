@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from adpur.models.convert import KINDS, convert
+from adpur.models.convert import KINDS, Said, convert
 from adpur.models.zoo import load_classifier, load_denoiser
 
 
@@ -14,14 +14,15 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("file", type=Path, help="a .pkl, .pth or .pt; no code in it is run")
     parser.add_argument("out", type=Path, help="a new weights folder")
     parser.add_argument("--kind", choices=KINDS, help="default: guessed from the content")
-    parser.add_argument(
-        "--size", type=int, default=32, help="image size, score_sde and classifiers (default 32)"
-    )
-    parser.add_argument("--mean", type=float, nargs="+", default=[0.0], help="of a classifier")
-    parser.add_argument("--std", type=float, nargs="+", default=[1.0], help="of a classifier")
+    parser.add_argument("--size", type=int, help="of the images, where the file lacks it")
+    parser.add_argument("--head-dim", type=int, help="channels a head, guided-diffusion")
+    parser.add_argument("--mean", type=float, nargs="+", default=[], help="of a classifier")
+    parser.add_argument("--std", type=float, nargs="+", default=[], help="of a classifier")
+    parser.add_argument("--activation", choices=["relu", "silu"], default="relu", help="WideResNet")
     parser.add_argument("--sde", choices=["vp"], help="vouch for the SDE of a score_sde NCSN++")
     args = parser.parse_args(argv)
-    done = convert(args.file, args.out, args.kind, args.size, args.sde, args.mean, args.std)
+    said = Said(args.size, args.head_dim, args.sde, args.mean, args.std, args.activation)
+    done = convert(args.file, args.out, args.kind, said)
     load = load_classifier if done.kind == "classifier" else load_denoiser
     net = load(args.out)
     count = sum(p.numel() for p in net.parameters())

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adpur.models.known import CONVERT, KNOWN, UNKNOWN, Checkpoint, hashed, named, sha256
+from adpur.models.known import KNOWN, UNKNOWN, Checkpoint, hashed, named, sha256
 
 if TYPE_CHECKING:
     from adpur.models.denoiser import Denoiser
@@ -53,10 +53,8 @@ def file_lines(file: Path) -> Iterator[str]:
         yield f"    is      {_guess(match)}"
     if match is not None:
         yield f"    licence {match.licence}"
-    if match is None or match.use == CONVERT:
-        yield f"    use     {CONVERT.replace('FILE', str(file))}"
-    else:
-        yield f"    use     {match.use}"
+    if match is not None:
+        yield f"    use     {match.use.replace('FILE', str(file))}"
 
 
 def _guess(match: Checkpoint | None) -> str:

@@ -1,7 +1,8 @@
 """EDM's, score_sde's and guided-diffusion's checkpoints as weights folders adpur loads."""
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,25 +32,35 @@ class Conversion:
     notes: Sequence[str]
 
 
-def convert(
-    file: Path,
-    folder: Path,
-    kind: str | None = None,
-    size: int = 32,
-    sde: str | None = None,
-    mean: Sequence[float] = (0.0,),
-    std: Sequence[float] = (1.0,),
-) -> Conversion:
+@dataclass(frozen=True)
+class Said:
+    """What a checkpoint does not hold, in the caller's words.
+
+    Attributes:
+        size: H = W of the images; 32 for score_sde and classifiers, as released for guided.
+        head_dim: channels of an attention head of a guided-diffusion network of other widths.
+        sde: "vp" vouches that a score_sde network with Fourier features is of the VP-SDE.
+        mean: what a classifier's images are normalised with, one value or one per channel.
+        std: see mean.
+        activation: of a WideResNet.
+    """
+
+    size: int | None = None
+    head_dim: int | None = None
+    sde: str | None = None
+    mean: Sequence[float] = ()
+    std: Sequence[float] = ()
+    activation: str = "relu"
+
+
+def convert(file: Path, folder: Path, kind: str | None = None, said: Said = Said()) -> Conversion:
     """Write the weights folder of a checkpoint; no code of the checkpoint is run.
 
     Args:
         file: EDM's `.pkl`, score_sde's `.pth`, guided-diffusion's `.pt` or a CIFAR classifier's.
         folder: a new or empty folder.
         kind: one of `KINDS`; guessed from the content by default.
-        size: H = W of a score_sde network or a classifier, which its file does not hold.
-        sde: "vp" vouches that a score_sde network with Fourier features is of the VP-SDE.
-        mean: what a classifier's images are normalised with, one value or one per channel.
-        std: see mean.
+        said: what the file does not hold.
 
     Raises:
         ConfigError: for a missing or strange file, or a network that adpur has no equal of.
@@ -59,15 +70,30 @@ def convert(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: expected a new or empty folder, found files; name another")
     content = read_torch(file) if _is_torch(file) or kind in KINDS[1:] else read_pickle(file)
-    kind = kind or guess(content, str(file))
-    if kind == "edm":
-        return Conversion(kind, _edm(content, folder, str(file)))
-    if kind == "score_sde":
-        return Conversion(kind, _score_sde(content, folder, size, sde, str(file)))
-    if kind == "classifier":
-        told = convert_classifier(content, folder, size, mean, std, str(file))
-        return Conversion(kind, told)
-    return Conversion(kind, _guided(content, folder, str(file)))
+    kind, where = kind or guess(content, str(file)), str(file)
+    with _readable(where, kind):
+        if kind == "edm":
+            return Conversion(kind, _edm(content, folder, where))
+        if kind == "score_sde":
+            return Conversion(kind, _score_sde(content, folder, said.size or 32, said.sde, where))
+        if kind == "classifier":
+            told = convert_classifier(
+                content, folder, said.size or 32, said.mean, said.std, said.activation, where
+            )
+            return Conversion(kind, told)
+        return Conversion(kind, _guided(content, folder, said, where))
+
+
+@contextmanager
+def _readable(where: str, kind: str) -> Iterator[None]:
+    """A file from elsewhere may hold anything in any place; what that raises is its fault."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(str(error) if where in str(error) else f"{where}: {error}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        told = f"{type(e).__name__}: {' '.join(str(e).split())[:120]}"
+        raise ConfigError(f"{where}: not a checkpoint of kind {kind} as published ({told})") from e
 
 
 def guess(content: Any, where: str) -> str:
@@ -149,11 +175,11 @@ def _shadows(content: Any, where: str) -> dict[str, Tensor]:
     return named | dict(zip(trained, shadows, strict=True))
 
 
-def _guided(content: Any, folder: Path, where: str) -> list[str]:
+def _guided(content: Any, folder: Path, said: Said, where: str) -> list[str]:
     """A plain state dict, as a diffusers `UNet2DModel`."""
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise ConfigError(f"{where}: expected guided-diffusion's plain state dict")
-    config, state = convert_guided(content)
+    config, state = convert_guided(content, said.size, said.head_dim)
     folder.mkdir(parents=True, exist_ok=True)
     zoo._write_json(folder / "config.json", {"_class_name": "UNet2DModel"} | config)
     told = {

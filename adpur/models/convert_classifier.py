@@ -19,7 +19,13 @@ def is_classifier(content: Any) -> bool:
 
 
 def convert_classifier(
-    content: Any, folder: Path, size: int, mean: Sequence[float], std: Sequence[float], where: str
+    content: Any,
+    folder: Path,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    activation: str,
+    where: str,
 ) -> list[str]:
     """Write a CIFAR ResNet (option A) or WideResNet; their arguments are read off the weights."""
     state = _state(content)
@@ -28,8 +34,13 @@ def convert_classifier(
             f"{where}: expected a CIFAR ResNet (layer1.0.conv1, linear) or a WideResNet "
             f"(block1.layer.0.conv1, fc), got {sorted(state)[:4]}"
         )
+    if not mean or not std:
+        raise ConfigError(
+            f"{where}: how its images are normalised is not in the file; say --mean and --std "
+            "(--mean 0 --std 1 if it takes [0, 1] as they are)"
+        )
     resnet = "linear.weight" in state
-    name, arguments = _resnet(state) if resnet else _wide(state)
+    name, arguments = _resnet(state) if resnet else _wide(state, activation)
     net = zoo.build_classifier(name, arguments)
     counts = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
     state = counts | state  # files older than these counters, which nothing reads here
@@ -48,6 +59,7 @@ def convert_classifier(
 def _state(content: Any) -> dict[str, Tensor]:
     """The state dict, from under `state_dict` and without `module.`."""
     inner = content.get("state_dict", content) if isinstance(content, dict) else {}
+    inner = inner if isinstance(inner, dict) else {}
     return {str(k).removeprefix("module."): v for k, v in inner.items() if isinstance(v, Tensor)}
 
 
@@ -61,10 +73,11 @@ def _resnet(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _wide(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:
+def _wide(state: dict[str, Tensor], activation: str) -> tuple[str, dict[str, Any]]:
     return "WideResNet", {
         "depth": 6 * _count(state, r"block1\.layer\.(\d+)\.") + 4,
         "widen": state["block1.layer.0.conv1.weight"].shape[0] // 16,
+        "activation": activation,
         "classes": state["fc.weight"].shape[0],
     }
 

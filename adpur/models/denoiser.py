@@ -32,12 +32,8 @@ class Denoiser(nn.Module, ABC):
         return self.denoise(x_t, t)
 
     def score(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """The score of the diffused density, (alpha_t x0_hat - x_t) / sigma_t^2; needs sigma_t > 0.
-
-        Tweedie's formula; equal to -eps_hat / sigma_t.
-        """
-        alpha, sigma = self.schedule.alpha(t), self.schedule.sigma(t)
-        return (expand(alpha, x_t) * self(x_t, t) - x_t) / expand(sigma**2, x_t)
+        """The score of the diffused density at t > 0."""
+        return self.schedule.score(x_t, self(x_t, t), t)
 
     def on(self, schedule: NoiseSchedule | None) -> "Denoiser":
         """The same network at the times of another schedule; itself for its own or for None."""

@@ -20,16 +20,14 @@ class Hidden:
     per_head: bool = True
 
 
-RELEASED = {
+RELEASED: dict[tuple[int, ...], Hidden] = {
     (256, 256, 512, 512, 1024, 1024, True): Hidden(256, 64),  # 256x256 uncond, LSUN
-    (192, 384, 576, 768, True): Hidden(64, 64, per_head=False),  # 64x64
-    (128, 256, 256, 256, False): Hidden(32, 64),  # improved-diffusion CIFAR-10: 4 heads of 64
 }
 """Block widths, and whether residual blocks resample, of the networks that were released.
 
-The released 64x64 has class labels and is refused; an unconditional one of its shape is not.
-improved-diffusion tells its CIFAR-10 network 1000 t / 4000, a label that no `DiscreteVP` gives: its
-U-Net converts, but its 4000-step schedule needs an adapter of its own.
+Those with 1000 linear betas. The 64x64 networks have class labels and cosine betas, and
+improved-diffusion's CIFAR-10 is told 1000 t / 4000, a label that no `DiscreteVP` gives: neither is
+converted unless size and head are given, and then the schedule is the caller's to write.
 """
 
 
@@ -128,8 +126,8 @@ def hidden_of(
     known = RELEASED.get((*layout.widths, layout.updown))
     if known is None and (size is None or head_dim is None):
         raise ConfigError(
-            f"expected the widths of a released U-Net, got {layout.widths}; write "
-            "convert_guided(state, size=..., head_dim=...), which the weights do not show"
+            f"expected the widths of a released U-Net, got {layout.widths}; say "
+            "--size and --head-dim, which the weights do not show"
         )
     base = known or Hidden(0, 0)
     order = base.per_head if per_head is None else per_head

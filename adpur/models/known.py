@@ -74,6 +74,7 @@ KNOWN = (
         "RobustBench on GitHub, cifar10/Linf/Standard: WideResNet-28-10 on images in [0, 1]",
         "Standard.pt",
         "MIT (the code)",
+        f"{CONVERT} --mean 0 --std 1",
         accuracy="94.78 (RobustBench)",
     ),
     Checkpoint(

@@ -2,21 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.grid import Grid
-from adpur.level import NoiseLevel, ScoreNorm
+from adpur.level import ScoreNorm
 from adpur.memory import Keep, Memory
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.rows import calls_made, in_calls
 from adpur.types import to_signed
 
+P = TypeVar("P", bound="Purifier")
 Shape = tuple[int, ...] | None
 """(C, H, W) of the images a purifier will get, None if no network says."""
 
@@ -116,14 +116,6 @@ class Purifier(ABC):
     def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """Clean `x` `(B, C, H, W)` in [0, 1]; differentiable unless the purifier says not."""
 
-    @abstractmethod
-    def replaced(
-        self,
-        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
-        grid: Callable[[Grid], Grid] = lambda grid: grid,
-    ) -> "Purifier":
-        """The same purifier with every level and grid mapped: SSNI over it, or a surrogate."""
-
 
 class Around(Purifier, ABC):
     """A purifier that changes how another is applied, not what it decides."""
@@ -175,13 +167,33 @@ class Identity(Purifier):
         """The image itself."""
         return Purified(x, levels.t, torch.zeros(len(x), dtype=torch.int64))
 
-    def replaced(
-        self,
-        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
-        grid: Callable[[Grid], Grid] = lambda grid: grid,
-    ) -> "Identity":
-        """Itself."""
-        return self
+
+def replaced(purifier: P, kind: type[object], change: Callable[[Any], object]) -> P:
+    """The same purifier with every part of one kind mapped, inner purifiers' too.
+
+    SSNI maps levels, a surrogate grids.
+
+    Raises:
+        ConfigError: if the purifier has no such part.
+    """
+    changed: P = _replaced(purifier, kind, change)
+    if changed is purifier:
+        raise ConfigError(f"{type(purifier).__name__} has no {kind.__name__} to replace")
+    return changed
+
+
+def _replaced(value: Any, kind: type[object], change: Callable[[Any], object]) -> Any:
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, tuple):
+        parts = tuple(_replaced(v, kind, change) for v in value)
+        return parts if any(a is not b for a, b in zip(parts, value, strict=True)) else value
+    if not isinstance(value, Purifier):
+        return value
+    own = {f.name: getattr(value, f.name) for f in fields(value)}  # type: ignore[arg-type]
+    new = {name: _replaced(v, kind, change) for name, v in own.items()}
+    moved = {name: v for name, v in new.items() if v is not own[name]}
+    return replace(value, **moved) if moved else value  # type: ignore[type-var]
 
 
 def fits(nets: Networks, shape: Shape) -> None:

@@ -1,15 +1,14 @@
 """Purifiers made of purifiers: rounds, and images of another size."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.grid import Grid
-from adpur.level import NoiseLevel, ScoreNorm
+from adpur.level import ScoreNorm
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape, score_norms
@@ -77,14 +76,6 @@ class Chain(Purifier):
             snapped.append(out.levels)
         return Purified(x, torch.cat(snapped), nfe)
 
-    def replaced(
-        self,
-        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
-        grid: Callable[[Grid], Grid] = lambda grid: grid,
-    ) -> "Chain":
-        """With every round's parts mapped."""
-        return replace(self, rounds=tuple(r.replaced(level, grid) for r in self.rounds))
-
     def _parts(self) -> Iterator[tuple[int, Purifier, slice]]:
         """Each round with its number and its part of the levels."""
         start = 0
@@ -115,14 +106,6 @@ class Resized(Around):
         """Up, inner, down."""
         out = self.inner.purify(_resize(x, (self.size, self.size)), noise, levels, context)
         return out._replace(image=_resize(out.image, (x.shape[2], x.shape[3])))
-
-    def replaced(
-        self,
-        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
-        grid: Callable[[Grid], Grid] = lambda grid: grid,
-    ) -> "Resized":
-        """With the inner purifier's parts mapped."""
-        return replace(self, inner=self.inner.replaced(level, grid))
 
 
 def _holds_chain(purifier: Purifier) -> bool:

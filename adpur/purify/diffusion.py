@@ -1,7 +1,7 @@
 """The reverse loop, once, for every diffusion purifier."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -105,14 +105,6 @@ class Diffusion(Purifier):
         x, nfe = reverse(x, reference, times, walk, noise)
         x = to_unit(x)
         return Purified(x.clamp(0, 1) if self.clamp else x, times[:1].detach(), nfe)
-
-    def replaced(
-        self,
-        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
-        grid: Callable[[Grid], Grid] = lambda grid: grid,
-    ) -> "Diffusion":
-        """With another level and grid."""
-        return replace(self, level=level(self.level), grid=grid(self.grid))
 
     def _schedule(self, nets: Networks) -> NoiseSchedule:
         return self.schedule or nets.denoiser.schedule

@@ -20,7 +20,7 @@ from adpur.level import (
     Sigmoid,
     reference,
 )
-from adpur.purify.base import Purifier
+from adpur.purify.base import Purifier, replaced
 from adpur.purify.chain import Chain
 from adpur.purify.diffusion import Diffusion
 from adpur.purify.scoreopt import Diff, Objective, ScoreOpt
@@ -139,13 +139,9 @@ def revpure(
     return Diffusion(Constant(t), grid, step, inject=False, scaled=scaled, schedule=schedule)
 
 
-def one_shot(t: float = 0.5, schedule_ve: bool = True, clamp: bool = True) -> Purifier:
-    """One denoising call: ScoreOpt's baseline, and the surrogate of its attacks.
-
-    `t` is a sigma, or with `schedule_ve` false in the network's own unit.
-    """
-    schedule = VE() if schedule_ve else None
-    return Diffusion(Constant(t), OneShot(), Ancestral(eta=0), schedule=schedule, clamp=clamp)
+def one_shot(sigma: float = 0.5, clamp: bool = True) -> Purifier:
+    """One denoising call: ScoreOpt's baseline, and the surrogate of its attacks."""
+    return Diffusion(Constant(sigma), OneShot(), Ancestral(eta=0), schedule=VE(), clamp=clamp)
 
 
 def gdmp(
@@ -247,7 +243,7 @@ def ssni(
             raise ConfigError(f"ssni reweights a constant t*, got {level}")
         return Reweighted(level.t, curve, measured, norm)
 
-    purifier = over.replaced(level=reweighted)
+    purifier = replaced(over, NoiseLevel, reweighted)
     if recompute:
         if not isinstance(purifier, Chain):
             raise ConfigError("ssni recompute belongs to a purifier of several rounds")

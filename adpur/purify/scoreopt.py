@@ -2,13 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.grid import Grid
 from adpur.level import Constant, NoiseLevel, ScoreNorm
 from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
@@ -85,16 +84,16 @@ class SR(Objective):
 class ScoreOpt(Purifier):
     """Adam on the image (ScoreOpt-O, Algorithm 1) or on the noisy image (-N, Algorithm 2).
 
-    -O takes `steps_in` steps on x, a new noise level each. -N takes `rounds` times: diffuse to one
-    level, `steps_in` steps on x_t, then denoise in one shot. Levels are sigmas of `VE`, networks of
-    other schedules asked at equal noise. The gradient runs through the network, and an exact
-    attack differentiates the unrolled optimisation to second order.
+    -O takes `inner_steps` steps on x, a new noise level each. -N takes `rounds` times: diffuse to
+    one level, `inner_steps` steps on x_t, then denoise in one shot. Levels are sigmas of `VE`,
+    networks of other schedules asked at equal noise. The gradient runs through the network, and an
+    exact attack differentiates the unrolled optimisation to second order.
 
     Args:
         level: the centre of the noise levels, a sigma.
         width: levels are uniform on centre (1 - width) to centre (1 + width).
         lr: Adam's step size.
-        steps_in: optimisation steps (the papers' "Step").
+        inner_steps: optimisation steps (the papers' "Step").
         rounds: 0 is -O; M of Algorithm 2 for -N, 1 in the papers' tables.
         objective: Diff, Anchored or SR.
         frozen: -N pulls D(x_t) to the round's x_i as printed; False to x_t - sigma e_1, which is
@@ -105,7 +104,7 @@ class ScoreOpt(Purifier):
     level: NoiseLevel = Constant(0.5)
     width: float = 0.2
     lr: float = 0.1
-    steps_in: int = 5
+    inner_steps: int = 5
     rounds: int = 0
     objective: Objective = Diff()
     frozen: bool = True
@@ -117,10 +116,14 @@ class ScoreOpt(Purifier):
             raise ConfigError(
                 f"ScoreOpt needs 0 <= width <= 1 and lr > 0, got {self.width} and {self.lr}"
             )
-        if self.steps_in < 0 or self.rounds < 0 or 3 * max(1, self.rounds) * self.steps_in > 4000:
+        if (
+            self.inner_steps < 0
+            or self.rounds < 0
+            or 3 * max(1, self.rounds) * max(1, self.inner_steps) > 4000
+        ):
             raise ConfigError(
-                "ScoreOpt needs steps_in and rounds >= 0 and at most 1333 steps in all, got "
-                f"{self.steps_in} and {self.rounds}"
+                "ScoreOpt needs inner_steps and rounds >= 0 and at most 1333 steps in all, got "
+                f"{self.inner_steps} and {self.rounds}"
             )
 
     @property
@@ -147,7 +150,7 @@ class ScoreOpt(Purifier):
 
     def steps(self, levels: Tensor, nets: Networks) -> Tensor:
         """The same for all rows."""
-        count = max(1, self.rounds) * self.steps_in + self.rounds
+        count = max(1, self.rounds) * self.inner_steps + self.rounds
         return torch.full((levels.shape[1],), count)
 
     def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
@@ -165,23 +168,18 @@ class ScoreOpt(Purifier):
         (image,) = in_calls(work, len(x), context.rows)
         return Purified(image, levels.t.detach(), nfe)
 
-    def replaced(
-        self,
-        level: Callable[[NoiseLevel], NoiseLevel] = lambda level: level,
-        grid: Callable[[Grid], Grid] = lambda grid: grid,
-    ) -> "ScoreOpt":
-        """With another level."""
-        return replace(self, level=level(self.level))
-
     def _optimised(self, x: Tensor, noise: Noise, centre: Tensor, context: Context) -> Tensor:
         run = _Run(self, context.nets.denoiser.on(SCHEDULE), noise, centre)
         image = start = to_signed(x)
         if self.rounds == 0:
-            image = run.descend(image, image, start, None, self.steps_in, context)
+            image = run.descend(image, image, start, None, self.inner_steps, context)
         for left in range(self.rounds, 0, -1):
-            sigma, e = run.sigma(left * max(1, self.steps_in)), run.normal(x, left, Stream.FORWARD)
+            sigma, e = (
+                run.sigma(left * max(1, self.inner_steps)),
+                run.normal(x, left, Stream.FORWARD),
+            )
             noisy = image + expand(sigma, x) * e
-            first = left * self.steps_in
+            first = left * self.inner_steps
             noisy = run.descend(noisy, image, start, (sigma, e), first, context)
             image = run.denoiser(noisy, sigma)
         image = to_unit(image)
@@ -215,9 +213,9 @@ class _Run:
         first: int,
         context: Context,
     ) -> Tensor:
-        """`steps_in` steps of Adam on z, of which `first` remain in all (with later rounds')."""
+        """`inner_steps` steps of Adam on z, of which `first` remain in all (with later rounds')."""
         m = v = torch.zeros_like(z)
-        for j in range(self.setting.steps_in):
+        for j in range(self.setting.inner_steps):
             left = first - j
             sigma = fixed[0] if fixed else self.sigma(left)
 

@@ -158,7 +158,7 @@ def _cells(run: Run, row: str, attacks: list[tuple[str, float]]) -> list[str]:
 
 def _named(run: Run, row: str) -> str:
     """A row whose prediction is several purifications says so."""
-    ensemble = run.identity["defenses"][row]["ensemble"]
+    ensemble = run.identity["defenses"][row].get("ensemble", {})
     votes = ensemble.get("votes", 1)
     return row if votes == 1 else f"{row} ({ensemble['class']} of {votes})"
 

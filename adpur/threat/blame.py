@@ -8,20 +8,20 @@ from torch import Tensor
 
 from adpur.defense import Defense
 from adpur.gradient import Remembered
-from adpur.memory import Body, Memory
+from adpur.memory import Body, Memory, Recompute
 from adpur.noise import Noise
 from adpur.purify.base import Context, Levels, Purifier
 
 
 @dataclass(frozen=True)
 class Traced(Memory):
-    """Keep everything, and note what gradient arrives at the result of each call."""
+    """Recompute every step, and note what gradient arrives at its result."""
 
     arrived: list[str] = field(default_factory=list)
 
     def run(self, body: Body, *inputs: Tensor, kind: Hashable = None) -> Sequence[Tensor]:
         """The body's result, watched."""
-        first, *rest = body(*inputs)
+        first, *rest = Recompute().run(body, *inputs)
         call = len(self.arrived)
         self.arrived.append("missing")
 

@@ -3,19 +3,19 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from adpur.defense import Defense
-from adpur.errors import AttackError
+from adpur.errors import AttackError, ConfigError
+from adpur.gradient import StraightThrough
 from adpur.noise import Noise, Source, Stream
 from adpur.purify.base import Levels, Purifier
 from adpur.threat.blame import blame
 from adpur.threat.knowledge import Knowledge
-from adpur.types import expand
+from adpur.types import expand, ordered_mean
 
 
 class Loss(ABC):
@@ -61,6 +61,17 @@ class LevelGradient:
 
     through: bool = False
     evade: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.evade < float("inf"):
+            raise ConfigError(f"LevelGradient evade must be >= 0, got {self.evade}")
+
+    def check(self, view: Purifier) -> None:
+        """Raise `ConfigError` where it would change nothing, and be reported all the same."""
+        if (self.through or self.evade) and view.measure is None:
+            raise ConfigError("LevelGradient is for rows whose t(x) comes from a score norm")
+        if self.through and isinstance(view, StraightThrough):
+            raise ConfigError("BPDA has no gradient through t(x); use Exact, or evade alone")
 
 
 @dataclass(frozen=True)
@@ -121,8 +132,8 @@ class Oracle:
         """Mean loss `(B,)` and mean gradient over the copies (EOT; Athalye et al. 2018)."""
         value, grad = self.per_draw(x, iteration, eot)
         if self.watch is not None:
-            self.watch(iteration, _mean(value))
-        return _mean(value), _mean(grad)
+            self.watch(iteration, ordered_mean(value))
+        return ordered_mean(value), ordered_mean(grad)
 
     @torch.no_grad()
     def value(self, x: Tensor, draws: int, iteration: int = 0) -> Tensor:
@@ -130,7 +141,7 @@ class Oracle:
         keys = self.knowledge.select(self.noise, draws, iteration)
         logits = self.defense(x.repeat(draws, 1, 1, 1), keys).logits
         rows = torch.arange(len(logits), device=x.device)
-        return _mean(self._objective(draws)(logits, rows).view(draws, -1))
+        return ordered_mean(self._objective(draws)(logits, rows).view(draws, -1))
 
     @torch.no_grad()
     def logits(self, x: Tensor) -> Tensor:
@@ -197,11 +208,7 @@ def gradient_cosine(oracle: Oracle, x: Tensor, eot: int) -> Tensor:
 
     What a surrogate, a substitute or BPDA is worth; NaN where either is zero.
     """
-    exact = replace(oracle, view=oracle.defense.purifier, watch=None)
-    one, other = (o.per_draw(x, 0, eot)[1].mean(0).flatten(1) for o in (oracle, exact))
+    own = replace(oracle, watch=None)
+    exact = replace(own, view=oracle.defense.purifier)
+    one, other = (o.value_and_grad(x, 0, eot)[1].flatten(1) for o in (own, exact))
     return (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
-
-
-def _mean(draws: Tensor) -> Tensor:
-    """Mean over the first dimension, added in a fixed order: no bit depends on B."""
-    return reduce(torch.add, draws.unbind()) / len(draws)

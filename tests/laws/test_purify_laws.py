@@ -51,6 +51,7 @@ from adpur import (
 )
 from adpur.level import NoiseLevel
 from adpur.models.fingerprint import fingerprint
+from adpur.purify.base import replaced
 from adpur.schedule import NoiseSchedule
 
 MADE_WITH = fingerprint(WavyDenoiser())
@@ -69,7 +70,9 @@ STEPS: list[Step] = [
 
 def reweighted(over: Purifier, curve: Curve = Sigmoid(5.0)) -> Purifier:
     """SSNI over a row, with the toy's own reference."""
-    return over.replaced(level=lambda level: Reweighted(level.configured, curve, REFERENCE, NORM))
+    return replaced(
+        over, NoiseLevel, lambda level: Reweighted(level.configured, curve, REFERENCE, NORM)
+    )
 
 
 SMALL = SSIM(2e3, width=0.3)  # a window that fits 4 x 4 images

@@ -1,6 +1,5 @@
 """Checkpoints of other people: converted to the bit, and never run."""
 
-import functools
 import json
 import os
 import pickle
@@ -24,9 +23,8 @@ from adpur import (
     save_denoiser,
 )
 from adpur.cli import main
-from adpur.models.convert import convert
+from adpur.models.convert import Said, convert
 from adpur.models.foreign import from_edm, from_score_sde
-from adpur.models.guided import convert_guided
 from adpur.models.unpickle import Record, read_pickle
 from adpur.schedule import DiscreteVP, LinearVP
 
@@ -79,15 +77,11 @@ def test_a_score_sde_checkpoint(
     assert torch.equal(loaded(x, t), made(x, t))
 
 
-def test_a_guided_checkpoint_becomes_a_folder_that_computes_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The size and heads of this small network are in no file, and not in the table either."""
-    known = functools.partial(convert_guided, size=16, head_dim=16)
-    monkeypatch.setattr("adpur.models.convert.convert_guided", known)
+def test_a_guided_checkpoint_becomes_a_folder_that_computes_the_same() -> None:
+    """Its size and heads are in no file."""
     net = reference((32, 64), 1, (False, True), 16).float()
     torch.save(net.state_dict(), "guided.pt")
-    assert convert(Path("guided.pt"), Path("out")).kind == "guided"
+    assert main(["convert", "guided.pt", "out", "--size", "16", "--head-dim", "16"]) == 0
     ours, x, t = load_denoiser("out").eval(), torch.randn(2, 3, 16, 16), torch.tensor([80, 3])
     assert isinstance(ours, EpsDenoiser) and ours.schedule == DiscreteVP()
     with torch.no_grad():
@@ -234,7 +228,9 @@ def test_cifar_classifiers_convert_to_the_bit(net: torch.nn.Module, tmp_path: Pa
     """As repositories save them: under state_dict, from DataParallel, without newer counters."""
     state = {f"module.{k}": v for k, v in net.state_dict().items() if "num_batches" not in k}
     torch.save({"state_dict": state, "best_prec1": 93.4}, tmp_path / "net.th")
-    done = convert(tmp_path / "net.th", tmp_path / "out", mean=[0.5, 0.4, 0.3], std=[0.2])
+    done = convert(
+        tmp_path / "net.th", tmp_path / "out", said=Said(mean=[0.5, 0.4, 0.3], std=[0.2])
+    )
     found = load_classifier(tmp_path / "out").eval()
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -246,5 +242,29 @@ def test_cifar_classifiers_convert_to_the_bit(net: torch.nn.Module, tmp_path: Pa
 def test_a_classifier_of_another_kind_is_refused(tmp_path: Path) -> None:
     torch.save({"linear.weight": torch.zeros(2, 2), "conv1.weight": torch.zeros(4, 3, 3, 3),
                 "layer1.0.conv1.weight": torch.zeros(1)}, tmp_path / "net.th")  # fmt: skip
-    with pytest.raises(ConfigError, match=r"not a CifarResNet of .*expected"):
+    with pytest.raises(ConfigError, match="say --mean and --std"):
         convert(tmp_path / "net.th", tmp_path / "out")
+    with pytest.raises(ConfigError, match=r"not a CifarResNet of .*expected"):
+        convert(tmp_path / "net.th", tmp_path / "out", said=Said(mean=[0], std=[1]))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ({"linear.weight": torch.zeros(2)}, None),
+        ({"state_dict": 5}, "classifier"),
+        ({"state_dict": {"linear.weight": torch.zeros(2, 2)}}, None),
+        ({"model": {1: 2}, "ema": {"shadow_params": [3]}}, None),
+        ({"model": {"a": 2}, "ema": {"shadow_params": ["b"]}}, None),
+        ({"input_blocks.0.0.weight": torch.zeros(1), "time_embed.0.weight": torch.zeros(1)}, None),
+        ([1, 2], "score_sde"),
+        ([1, 2], "guided"),
+    ],
+)
+def test_strange_contents_are_answered_in_one_line(
+    content: object, kind: str | None, tmp_path: Path
+) -> None:
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(ConfigError) as told:
+        convert(tmp_path / "net.pt", tmp_path / "out", kind, Said(mean=[0], std=[1]))
+    assert "net.pt" in str(told.value) and "\n" not in str(told.value)

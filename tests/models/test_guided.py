@@ -256,7 +256,9 @@ def test_the_256x256_network_by_shapes() -> None:
 def test_other_released_networks_by_shapes(args, options, size) -> None:
     with torch.device("meta"):
         state = Reference(*args, **options).state_dict()
-    config, converted = convert_guided(state)
+    with pytest.raises(ConfigError, match="--size and --head-dim"):
+        convert_guided(state)  # their schedules are not the 1000 linear betas of the others
+    config, converted = convert_guided(state, size, 64, per_head=size == 32)
     assert config["sample_size"] == size and config["attention_head_dim"] == 64
     assert sum(v.numel() for v in converted.values()) == sum(v.numel() for v in state.values())
 
@@ -264,7 +266,7 @@ def test_other_released_networks_by_shapes(args, options, size) -> None:
 def test_what_cannot_be_said_is_refused() -> None:
     with torch.device("meta"):
         state = Reference((32, 64), 1, (True, True), 32).state_dict()
-    with pytest.raises(ConfigError, match=r"got \(32, 64\); write convert_guided\(state, size="):
+    with pytest.raises(ConfigError, match=r"got \(32, 64\); say --size and --head-dim"):
         convert_guided(state)
     with pytest.raises(ConfigError, match=r"widths \[32, 64\] to be multiples of head_dim 24"):
         convert_guided(state, 16, 24)

@@ -79,7 +79,9 @@ class Robustness(pl.Callback):
             raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
         for row in self._rows(module):
             defense = module.defenses[row]
-            self.gradient.view(defense.purifier).check(defense.networks, defense.networks.shape)
+            view = self.gradient.view(defense.purifier)
+            view.check(defense.networks, defense.networks.shape)
+            self.levels.check(view)
             if self.knowledge.pool is not None:
                 module.declare(self._clean(row))
             for attack in self.attacks:
