@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
+from jsonargparse import Namespace
+
 from adpur.errors import ConfigError
 
 Vary = dict[str, dict[str, list[Any]]]
@@ -84,7 +86,7 @@ def _owner(row: Any, setting: str) -> Any:
 def _set(owner: Any, setting: str, value: Any, row: str) -> None:
     """Set a dotted setting of an object's arguments, or of the row itself."""
     first, _, rest = setting.partition(".")
-    arguments = owner.init_args if hasattr(owner, "class_path") else owner
+    arguments = owner.get("init_args") if hasattr(owner, "class_path") else owner
     known = list(vars(arguments)) if arguments is not None else []
     if first not in known:
         near = difflib.get_close_matches(first, known) or known
@@ -105,8 +107,8 @@ def _short(value: Any) -> str:
     """A value as it stands in a row's name."""
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, dict) and "class_path" in value:
-        given = value.get("init_args", {})
-        inner = ", ".join(f"{k}={_short(v)}" for k, v in given.items())
+    if hasattr(value, "class_path"):
+        given = value.get("init_args") or Namespace()
+        inner = ", ".join(f"{k}={_short(v)}" for k, v in vars(given).items())
         return value["class_path"].split(".")[-1] + (f"({inner})" if inner else "")
     return str(value)

@@ -119,6 +119,15 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
         (["test", "--model.seed=-1"], "noise key seed=-1 does not fit in 32 bits"),
         (["test", "--only=difpure"], "only: no row 'difpure'; nearest: diffpure"),
         (
+            ["test", "--vary={undefended: {t: [1]}}"],
+            "vary: undefended has no setting 't'; nearest valid: none",
+        ),
+        (["test", "--vary={diffpure: {t: [60, 60]}}"], "vary: two rows would be named alike"),
+        (
+            ["test", "--vary={diffpure: {schedule.beta_max: [10]}}"],
+            "vary: diffpure.schedule is None and has no 'beta_max'; write its class_path in the row",
+        ),
+        (
             ["test", "--vary={lost: {t: [1]}}"],
             "vary: no row 'lost'; there is: undefended, diffpure, ssni-n",
         ),
@@ -173,6 +182,25 @@ def test_a_fraction_is_a_number(away: Path) -> None:
     cli = parse("test", ["-c", "frac", "--trainer.logger=false"])
     blocks = [c for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
     assert [a.eps for b in blocks for a in b.attacks] == [8 / 255] * 2
+
+
+def test_any_setting_of_a_row_can_be_varied() -> None:
+    from adpur.stages import parse
+
+    vary = (
+        "--vary={ssni-n: {curve.init_args.tau: [1]}, gns: {ensemble.votes: [1, 3]}, "
+        "ssni-l: {over.t: [60, 80], levels: [20]}, "
+        "gdmp: {guidance: [null, {class_path: adpur.MSE, init_args: {scale: 50}}]}}"
+    )
+    words = ["-c", "purifiers_digits", "--trainer.logger=false", vary]
+    with pytest.raises(ConfigError, match="ssni-n has no setting 'init_args'; nearest valid: tau"):
+        parse("test", words)
+    rows = parse("test", [*words[:-1], vary.replace("curve.init_args", "curve")]).model.rows
+    assert rows["ssni-n tau=1"].purifier.level.curve.tau == 1
+    assert rows["gns votes=3"].ensemble.votes == 3 and rows["gns votes=1"].ensemble.votes == 1
+    assert rows["ssni-l t=80 levels=20"].purifier.level.base == 80
+    assert rows["gdmp guidance=MSE(scale=50)"].purifier.rounds[0].guidance.scale == 50
+    assert rows["gdmp guidance=None"].purifier.rounds[0].guidance is None
 
 
 def test_chosen_rows_keep_their_blocks_and_have_a_folder_of_their_own() -> None:

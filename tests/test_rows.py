@@ -5,7 +5,34 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from adpur import BPDA, Defense, Digits, Exact, LevelGradient, Noise, Oracle, Source, Stream
+from adpur import (
+    BPDA,
+    MSE,
+    SR,
+    Anchored,
+    ConfigError,
+    Defense,
+    Digits,
+    Exact,
+    LevelGradient,
+    Noise,
+    Oracle,
+    Purifier,
+    Resized,
+    Sigmoid,
+    Source,
+    Stream,
+    ddpm,
+    gdmp,
+    gns,
+    gns_surrogate,
+    one_shot,
+    revpure,
+    scoreopt_n,
+    scoreopt_o,
+    ssni,
+    vp_sde,
+)
 from adpur.lit.evaluation import Evaluation
 from adpur.records import describe
 from adpur.stages import parse_model
@@ -69,6 +96,49 @@ def test_a_row_keeps_digits_readable_and_has_a_gradient(module: Evaluation, name
     moved = 0.02 * grad / grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     assert (oracle.value_and_grad(x + moved, 0)[0] > value).float().mean() >= 0.75
     assert BPDA().view(row.purifier).depth == row.purifier.depth
+
+
+def over(purifier: Purifier, **kwargs: object) -> Purifier:
+    return ssni(purifier, "digits/diffusion", Sigmoid(1, relative=True), **{"levels": 5} | kwargs)  # type: ignore[arg-type]
+
+
+VARIANTS = {
+    "scoreopt_o with the paper's MSE": scoreopt_o(0.34, objective=Anchored()),
+    "scoreopt_n as released": scoreopt_n(0.25, steps=5, as_released=True),
+    "scoreopt_n, SR, two rounds": scoreopt_n(0.25, steps=3, rounds=2, objective=SR()),
+    "revpure scaled": revpure(100, 20, scaled=True),
+    "revpure, s* of t*": revpure(100, subsequence=4),
+    "revpure, fixed-large": revpure(100, 20, fixed_large=True),
+    "gns surrogate": gns_surrogate((20, 40, 80), (1, 1, 2)),
+    "gns, SVHN": gns((30, 30, 30, 30, 50, 50, 80, 80), 10),
+    "resized": Resized(ddpm(100, 20), 8),
+    "vp_sde corrected": vp_sde(0.1, 0.02, corrector=0.16),
+    "ssni over ddim": over(ddpm(100, 20, eta=0)),
+    "ssni over revpure": over(revpure(100, 20)),
+    "ssni over one_shot": over(one_shot(0.34)),
+    "ssni over scoreopt_o": over(scoreopt_o(0.34)),
+    "ssni over scoreopt_n": over(scoreopt_n(0.25, steps=5)),
+    "ssni over gdmp, each round anew": over(gdmp(60, 2, 20, MSE(50)), recompute=True),
+    "ssni, the single score norm": over(ddpm(100, 20), levels=1),
+    "ssni, 20 levels": over(ddpm(100, 20), levels=20),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_a_variant_keeps_digits_readable_and_has_a_gradient(module: Evaluation, name: str) -> None:
+    purifier, nets = VARIANTS[name], module.defenses["ddpm"].networks
+    x, y, index = (part[:8] for part in Digits().stacked("test"))
+    defense = Defense(purifier, nets, 8)
+    with torch.no_grad():
+        out = defense(x, Noise(index))
+    assert (out.logits.argmax(1) == y).float().mean() >= 0.75
+    value, grad = Oracle(defense, purifier, y, Noise(index)).value_and_grad(x, 0)
+    assert torch.isfinite(value).all() and grad.flatten(1).any(1).all()
+
+
+def test_another_score_norm_needs_its_own_statistics() -> None:
+    with pytest.raises(ConfigError, match="--horizon 20 --levels 7"):
+        over(ddpm(100, 20), levels=7)
 
 
 @pytest.mark.parametrize("name", ["ssni-n", "ssni-n-vp-sde", "ssni-n-edm"])

@@ -10,6 +10,7 @@ from test_purify_laws import DDPM, ROWS, every_row, reweighted
 from torch import Tensor
 
 from adpur import (
+    BPDA,
     MSE,
     SR,
     SSIM,
@@ -27,6 +28,7 @@ from adpur import (
     DiscreteVP,
     Exact,
     Heun,
+    Identity,
     Inclusive,
     Karras,
     Knowledge,
@@ -467,6 +469,11 @@ def test_a_gradient_that_vanishes_everywhere_is_an_error() -> None:
         (lambda: Majority(0), "votes must be"),
         (lambda: MSE(budget=0), "budget > 0"),
         (lambda: Budgeted(0), "positive GiB"),
+        (lambda: Surrogate().view(scoreopt_o()), "ScoreOpt has no Grid to replace"),
+        (lambda: reweighted(Identity()), "Identity has no NoiseLevel to replace"),
+        (lambda: LevelGradient(evade=-1), "evade must be >= 0"),
+        (lambda: LevelGradient(True).check(DDPM), "comes from a score norm"),
+        (lambda: LevelGradient(True).check(BPDA().view(ROWS["ssni_n"])), "BPDA has no gradient"),
         (lambda: edm(churn=-3), "S_churn"),
         (lambda: vp_sde(eta=-1), r"eta must be in \[0, 1\]"),
         (lambda: ddpm(corrector=math.nan), "snr must be positive"),
@@ -558,14 +565,12 @@ def test_a_pool_of_one_replays_every_vote() -> None:
     defense = Defense(DDPM, networks(), 4, ensemble=MeanLogits(3))
     y = torch.tensor([0, 1, 2, 0, 1, 2])
     keys = knowledge.attack(NOISE, 5, 7, votes=3)
-    votes = [defense(x, knowledge.evaluate(NOISE, 1).fold(vote=v)) for v in range(3)]
     single = Defense(DDPM, networks(), 4)
+    votes = [single(x, knowledge.evaluate(NOISE, 1).fold(vote=v)).logits for v in range(3)]
     seen = single(x.repeat(3, 1, 1, 1), keys).logits.view(3, 6, -1)
-    whole = defense(x, knowledge.evaluate(NOISE, 1)).logits
-    assert torch.equal(seen.unbind()[0] + seen.unbind()[1] + seen.unbind()[2], 3 * whole) or (
-        torch.allclose(seen.mean(0), whole, rtol=1e-14)
-    )
-    assert len(votes) == 3
+    assert torch.equal(seen, torch.stack(votes))
+    scored = defense(x, knowledge.evaluate(NOISE, 1)).logits
+    assert torch.equal(scored, (votes[0] + votes[1] + votes[2]) / 3)
     value, grad = Oracle(defense, DDPM, y, NOISE, knowledge).per_draw(x, 5, 7)
     assert value.shape == (3, 6) and grad.shape == (3, *x.shape)
 

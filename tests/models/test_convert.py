@@ -151,21 +151,21 @@ def test_other_score_sde_networks_are_refused() -> None:
     w = drawn(sde_shapes(SDE | {"fourier": True}))
     write_sde(Path("x.pth"), w)
     with pytest.raises(ConfigError, match="expected --sde vp for a VP network"):
-        convert(Path("x.pth"), Path("out"), size=8)
+        convert(Path("x.pth"), Path("out"), said=Said(size=8))
     w["4.GroupNorm_9.weight"] = torch.zeros(8)
     write_sde(Path("x.pth"), w)
     with pytest.raises(ConfigError, match=r"4\.GroupNorm_9\.weight unknown"):
-        convert(Path("x.pth"), Path("out"), size=8, sde="vp")
+        convert(Path("x.pth"), Path("out"), said=Said(size=8, sde="vp"))
     del w["4.Conv_0.weight"]
     write_sde(Path("x.pth"), w)
     with pytest.raises(ConfigError, match="expected score_sde's ncsnpp network with BigGAN blocks"):
-        convert(Path("x.pth"), Path("out"), size=8, sde="vp")
+        convert(Path("x.pth"), Path("out"), said=Said(size=8, sde="vp"))
     write_sde(Path("x.pth"), {"conv.weight": torch.zeros(1)})
     with pytest.raises(ConfigError, match="expected score_sde's ncsnpp network with BigGAN blocks"):
-        convert(Path("x.pth"), Path("out"), size=8)
+        convert(Path("x.pth"), Path("out"), said=Said(size=8))
     torch.save({"model": w, "ema": {"shadow_params": []}}, "x.pth")
     with pytest.raises(ConfigError, match="its 0 EMA weights do not fit"):
-        convert(Path("x.pth"), Path("out"), size=8, sde="vp")
+        convert(Path("x.pth"), Path("out"), said=Said(size=8, sde="vp"))
 
 
 def test_wrong_files_and_folders_teach() -> None:
