@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from jsonargparse import Namespace
-
 from adpur.errors import ConfigError
 
 Vary = dict[str, dict[str, list[Any]]]
@@ -107,8 +105,9 @@ def _short(value: Any) -> str:
     """A value as it stands in a row's name."""
     if isinstance(value, float):
         return f"{value:g}"
-    if hasattr(value, "class_path"):
-        given = value.get("init_args") or Namespace()
-        inner = ", ".join(f"{k}={_short(v)}" for k, v in vars(given).items())
+    value = vars(value) if hasattr(value, "class_path") else value
+    if isinstance(value, dict) and "class_path" in value:
+        given = value.get("init_args") or {}
+        inner = ", ".join(f"{k}={_short(v)}" for k, v in dict(given).items())
         return value["class_path"].split(".")[-1] + (f"({inner})" if inner else "")
     return str(value)

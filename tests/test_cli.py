@@ -199,7 +199,7 @@ def test_any_setting_of_a_row_can_be_varied() -> None:
     assert rows["ssni-n tau=1"].purifier.level.curve.tau == 1
     assert rows["gns votes=3"].ensemble.votes == 3 and rows["gns votes=1"].ensemble.votes == 1
     assert rows["ssni-l t=80 levels=20"].purifier.level.base == 80
-    assert rows["gdmp guidance=MSE(scale=50)"].purifier.rounds[0].guidance.scale == 50
+    assert rows["gdmp guidance=MSE(scale=50, budget=8)"].purifier.rounds[0].guidance.scale == 50
     assert rows["gdmp guidance=None"].purifier.rounds[0].guidance is None
 
 

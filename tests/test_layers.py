@@ -23,7 +23,7 @@ ONLY = {  # a package, and the places that may import it
     "diffusers": ("models",),
     "timm": ("models",),
     "wandb": ("lit/loggers",),
-    "jsonargparse": ("stages", "sweep"),
+    "jsonargparse": ("stages",),
     "matplotlib": ("figures",),
 }
 
