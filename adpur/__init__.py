@@ -18,8 +18,8 @@ _HOMES = {
     "adpur.grid": ["Even", "Grid", "Inclusive", "Karras", "OneShot", "Strided", "Subsequence"],
     "adpur.guidance": ["MSE", "SSIM", "Guidance"],
     "adpur.level": [
-        "Constant", "Curve", "Flat", "Jittered", "Linear", "NoiseLevel", "Reference", "Reweighted",
-        "ScoreNorm", "Sigmoid", "calibrate", "reference",
+        "Constant", "Curve", "Flat", "Jittered", "Linear", "NoiseLevel", "Reweighted", "ScoreNorm",
+        "Sigmoid", "calibrate",
     ],
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
     "adpur.lit.callbacks.robustness": ["Robustness"],
@@ -37,6 +37,7 @@ _HOMES = {
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",
     ],
     "adpur.noise": ["Noise", "Source", "Stream"],
+    "adpur.norms": ["Reference", "reference"],
     "adpur.purify.base": ["Identity", "Purified", "Purifier"],
     "adpur.purify.chain": ["Chain", "Resized"],
     "adpur.purify.diffusion": ["Diffusion"],

@@ -1,9 +1,7 @@
 """How much noise each image gets: t(x)."""
 
-import json
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,13 +11,11 @@ from adpur.memory import Keep, Memory
 from adpur.models.denoiser import Denoiser
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
-from adpur.models.zoo import find_weights
 from adpur.noise import Noise, Source, Stream
+from adpur.norms import Reference
 from adpur.rows import in_calls
 from adpur.schedule import DiscreteVP
 from adpur.types import to_signed
-
-STATISTICS = "score_norms.json"
 
 
 class NoiseLevel(ABC):
@@ -133,51 +129,6 @@ class ScoreNorm:
 
             total = total + memory.run(score, x, kind=self)[0]
         return (total / self.levels).double().flatten(1).norm(dim=1)
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Score-norm statistics of clean images, and what they were measured with."""
-
-    mean: float
-    sd: float
-    low: float
-    high: float
-    count: int
-    horizon: int
-    levels: int
-    scorer: str
-
-    def __post_init__(self) -> None:
-        if not (self.count > 1 and self.sd > 0 and self.high > self.low):
-            raise ConfigError(
-                f"score norms of {self.count} images with sd {self.sd} and range {self.low} to "
-                f"{self.high} say nothing of others; calibrate on more images"
-            )
-
-
-def reference(weights: str, horizon: int = 20, levels: int = 20) -> Reference:
-    """The statistics `calibrate` saved beside a diffusion model's weights."""
-    file = find_weights(weights) / STATISTICS
-    known = [Reference(**entry) for entry in json.loads(file.read_text())] if file.is_file() else []
-    for entry in known:
-        if (entry.horizon, entry.levels) == (horizon, levels):
-            return entry
-    have = ", ".join(f"({e.horizon}, {e.levels})" for e in known) or "none"
-    raise ConfigError(
-        f"{file}: no score norms for (horizon, levels) = ({horizon}, {levels}); saved: {have}. "
-        f"Run: adpur calibrate {weights} --horizon {horizon} --levels {levels}"
-    )
-
-
-def save_reference(entry: Reference, folder: Path) -> None:
-    """Add an entry to a weights folder, replacing one of the same (horizon, levels)."""
-    file = folder / STATISTICS
-    known = json.loads(file.read_text()) if file.is_file() else []
-    same = (entry.horizon, entry.levels)
-    kept = [e for e in known if (e["horizon"], e["levels"]) != same]
-    entries = sorted([*kept, asdict(entry)], key=lambda e: (e["horizon"], e["levels"]))
-    file.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n")
 
 
 class Curve(ABC):

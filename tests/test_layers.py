@@ -9,7 +9,7 @@ ROOT = Path(adpur.__file__).parent
 LAYERS = [
     ["errors", "types", "noise", "schedule", "rows", "memory"],
     ["models"],
-    ["level", "grid", "step", "guidance"],
+    ["norms", "level", "grid", "step", "guidance"],
     ["purify"],
     ["gradient", "ensemble", "defense"],
     ["threat"],

@@ -26,8 +26,9 @@ from adpur import (
     save_denoiser,
 )
 from adpur.models.adapters import DiffusersNet
+from adpur.models.files import find_weights
 from adpur.models.fingerprint import fingerprint
-from adpur.models.zoo import build_unet, find_weights
+from adpur.models.zoo import build_unet
 
 UNET = {
     "sample_size": 8,

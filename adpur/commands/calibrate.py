@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 from adpur.defense import ROWS
 from adpur.errors import ConfigError
-from adpur.level import STATISTICS, ScoreNorm, calibrate, save_reference
+from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data import sets
-from adpur.models.zoo import find_weights, load_denoiser
+from adpur.models.files import find_weights
+from adpur.models.zoo import load_denoiser
 from adpur.noise import Noise
+from adpur.norms import STATISTICS, save_reference
 
 
 def main(argv: Sequence[str]) -> int:

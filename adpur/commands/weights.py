@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
 def listing() -> Iterator[str]:
     """The table of known checkpoints, then the shipped folders."""
-    from adpur.models.zoo import shipped_weights
+    from adpur.models.files import shipped_weights
 
     yield f"{'name':19} {'licence':22} {'clean accuracy':27} file"
     for known in KNOWN:
@@ -67,7 +67,7 @@ def _guess(match: Checkpoint | None) -> str:
 
 def folder_lines(name: str) -> Iterator[str]:
     """What a folder of weights holds, once it loads; a ConfigError says why it does not."""
-    from adpur.models.zoo import find_weights
+    from adpur.models.files import find_weights
 
     folder = find_weights(name)
     lines = _classifier_lines if _classifies(folder / "config.json") else _denoiser_lines

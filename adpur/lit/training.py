@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from adpur.defense import ROWS
-from adpur.level import ScoreNorm, calibrate, save_reference
+from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData
 from adpur.models.adapters import DiffusersNet, EpsDenoiser
 from adpur.models.classifiers import Classifier
@@ -27,6 +27,7 @@ from adpur.models.zoo import (
     save_denoiser,
 )
 from adpur.noise import Noise, Source, Stream
+from adpur.norms import save_reference
 from adpur.schedule import DiscreteVP
 from adpur.types import to_signed
 

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.models import zoo
+from adpur.models import files
 from adpur.models.adapters import EDMDenoiser, EpsDenoiser
 from adpur.models.convert_classifier import convert_classifier, is_classifier
 from adpur.models.folder import build_ncsnpp, save_ncsnpp
@@ -181,13 +181,13 @@ def _guided(content: Any, folder: Path, said: Said, where: str) -> list[str]:
         raise ConfigError(f"{where}: expected guided-diffusion's plain state dict")
     config, state = convert_guided(content, said.size, said.head_dim)
     folder.mkdir(parents=True, exist_ok=True)
-    zoo._write_json(folder / "config.json", {"_class_name": "UNet2DModel"} | config)
+    files.write_json(folder / "config.json", {"_class_name": "UNet2DModel"} | config)
     told = {
         "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
         "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False,
     }  # fmt: skip
-    zoo._write_json(folder / "scheduler_config.json", told)
-    (folder / zoo.UNET_FILE).write_bytes(save({k: v.contiguous() for k, v in state.items()}))
+    files.write_json(folder / "scheduler_config.json", told)
+    (folder / files.UNET_FILE).write_bytes(save({k: v.contiguous() for k, v in state.items()}))
     return [
         "weights: the file's own, which guided-diffusion publishes as EMA",
         "schedule: 1000 linear betas 0.0001 to 0.02, not in the file; edit scheduler_config.json",

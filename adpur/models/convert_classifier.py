@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.models import zoo
+from adpur.models import files, zoo
 from adpur.models.classifiers import Classifier
 
 
@@ -44,7 +44,7 @@ def convert_classifier(
     net = zoo.build_classifier(name, arguments)
     counts = {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
     state = counts | state  # files older than these counters, which nothing reads here
-    if problems := list(zoo._differences(net.state_dict(), state)):
+    if problems := list(files.misfits(net.state_dict(), state)):
         raise ConfigError(f"{where}: not a {name} of {arguments}: {'; '.join(problems[:3])}")
     net.load_state_dict(state)
     shape = (state["conv1.weight"].shape[1], size, size)

@@ -7,7 +7,7 @@ from typing import Any
 from safetensors.torch import save
 
 from adpur.errors import ConfigError
-from adpur.models import zoo
+from adpur.models import files
 from adpur.models.adapters import EDMDenoiser, EpsDenoiser
 from adpur.models.denoiser import Denoiser
 from adpur.models.ncsnpp import NCSNpp
@@ -28,10 +28,10 @@ def save_ncsnpp(denoiser: Denoiser, folder: Path) -> None:
     if isinstance(denoiser, EDMDenoiser):
         config["sigma_data"] = denoiser.sigma_data
     folder.mkdir(parents=True, exist_ok=True)
-    zoo._write_json(folder / "config.json", config)
+    files.write_json(folder / "config.json", config)
     told = {"_class_name": type(schedule).__name__} | asdict(schedule)
-    zoo._write_json(folder / SCHEDULE_FILE, told)
-    (folder / zoo.UNET_FILE).write_bytes(save(zoo._state(net)))
+    files.write_json(folder / SCHEDULE_FILE, told)
+    (folder / files.UNET_FILE).write_bytes(save(files.state_of(net)))
 
 
 def load_ncsnpp(config: dict[str, Any], folder: Path) -> Denoiser:
@@ -40,7 +40,7 @@ def load_ncsnpp(config: dict[str, Any], folder: Path) -> Denoiser:
     sigma_data = config.pop("sigma_data", None)
     net = build_ncsnpp(config, folder)
     schedule = _schedule(folder)
-    zoo._load_into(net, folder / zoo.UNET_FILE)
+    files.load_into(net, folder / files.UNET_FILE)
     size = net.arguments["sample_size"]
     shape = (net.arguments["in_channels"], size, size)
     if isinstance(schedule, LinearVP):
@@ -65,7 +65,7 @@ def _schedule(folder: Path) -> LinearVP | VE:
             f"{folder}: no {SCHEDULE_FILE} says what its time steps mean; "
             'write {"_class_name": "LinearVP"} or {"_class_name": "VE"} there'
         )
-    told = zoo._read_json(file)
+    told = files.read_json(file)
     known = {"LinearVP": LinearVP, "VE": VE}
     kind = known.get(told.pop("_class_name", None))
     try:

@@ -6,30 +6,33 @@ or an `NCSNpp` folder (`folder.py`, written by `adpur convert`); a classifier fo
 """
 
 import difflib
-import json
-import os
-from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 from adpur.errors import ConfigError
 from adpur.models.adapters import DiffusersNet
 from adpur.models.classifiers import CifarResNet, Classifier
 from adpur.models.denoiser import Denoiser
+from adpur.models.files import (
+    UNET_FILE,
+    find_weights,
+    load_into,
+    read_json,
+    state_of,
+    write_json,
+)
+from adpur.models.folder import load_ncsnpp, save_ncsnpp
 from adpur.models.heads import adapter_of, check_unet, head_of
 from adpur.models.ncsnpp import NCSNpp
 from adpur.models.networks import Networks
 from adpur.models.wideresnet import WideResNet
 from adpur.schedule import DiscreteVP
 
-UNET_FILE = "diffusion_pytorch_model.safetensors"
 OURS = {"CifarResNet": CifarResNet, "WideResNet": WideResNet}
 
 
@@ -45,12 +48,12 @@ def pretrained(classifier: str, denoiser: str | None = None, scorer: str | None 
 def load_classifier(folder: str | Path) -> Classifier:
     """The classifier of a folder written by `save_classifier`."""
     folder = find_weights(folder)
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if missing := {"architecture", "init_args", "shape", "mean", "std"} - config.keys():
         told = ", ".join(sorted(missing))
         raise ConfigError(f"{folder / 'config.json'} lacks {told}; write it with save_classifier")
     net = build_classifier(config["architecture"], config["init_args"])
-    _load_into(net, folder / "model.safetensors")
+    load_into(net, folder / "model.safetensors")
     return Classifier(net, tuple(config["shape"]), config["mean"], config["std"])
 
 
@@ -64,8 +67,8 @@ def save_classifier(classifier: Classifier, init_args: dict[str, Any], folder: P
         "std": classifier.std.flatten().tolist(),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    _write_json(folder / "config.json", config)
-    (folder / "model.safetensors").write_bytes(save(_state(classifier.net)))
+    write_json(folder / "config.json", config)
+    (folder / "model.safetensors").write_bytes(save(state_of(classifier.net)))
 
 
 def build_classifier(architecture: str, arguments: dict[str, Any]) -> nn.Module:
@@ -94,10 +97,8 @@ def load_denoiser(folder: str | Path) -> Denoiser:
     """The diffusion model of a diffusers folder; its scheduler says what it predicts, and when."""
     folder = find_weights(folder)
     unet_folder = folder / "unet" if (folder / "unet").is_dir() else folder
-    config = _read_json(unet_folder / "config.json")
+    config = read_json(unet_folder / "config.json")
     if config.get("_class_name") == "NCSNpp":
-        from adpur.models.folder import load_ncsnpp
-
         return load_ncsnpp(config, unet_folder)
     if config.get("_class_name") != "UNet2DModel":
         got = config.get("_class_name")
@@ -105,21 +106,19 @@ def load_denoiser(folder: str | Path) -> Denoiser:
             f"{unet_folder}: expected a diffusers UNet2DModel or an NCSNpp, found {got!r}"
         )
     unet = build_unet({k: v for k, v in config.items() if not k.startswith("_")}, unet_folder)
-    _load_into(unet, unet_folder / UNET_FILE)
+    load_into(unet, unet_folder / UNET_FILE)
     check_unet(config, unet_folder)
     size = config["sample_size"]
     height, width = (size, size) if isinstance(size, int) else size
     shape = (config["in_channels"], height, width)
     file = _scheduler_file(folder)
-    adapter = adapter_of(_read_json(file), file)
+    adapter = adapter_of(read_json(file), file)
     return adapter(DiffusersNet(unet), _load_schedule(folder), shape)
 
 
 def save_denoiser(denoiser: Denoiser, folder: Path) -> None:
     """Write a diffusers pipeline folder; the schedule must be linear or is stored beta by beta."""
     if isinstance(denoiser.net, NCSNpp):
-        from adpur.models.folder import save_ncsnpp
-
         return save_ncsnpp(denoiser, folder)
     unet: Any = denoiser.net.unet  # type: ignore[union-attr]
     schedule = denoiser.schedule
@@ -132,14 +131,14 @@ def save_denoiser(denoiser: Denoiser, folder: Path) -> None:
         ("scheduler", "scheduler_config.json", _scheduler_config(schedule) | head_of(denoiser)),
     ):
         (folder / part).mkdir(parents=True, exist_ok=True)
-        _write_json(folder / part / name, config)
+        write_json(folder / part / name, config)
     index = {
         "_class_name": "DDPMPipeline",
         "scheduler": ["diffusers", "DDPMScheduler"],
         "unet": ["diffusers", "UNet2DModel"],
     }
-    _write_json(folder / "model_index.json", index)
-    (folder / "unet" / UNET_FILE).write_bytes(save(_state(unet)))
+    write_json(folder / "model_index.json", index)
+    (folder / "unet" / UNET_FILE).write_bytes(save(state_of(unet)))
 
 
 def build_unet(config: dict[str, Any], where: Path | str = "the config") -> nn.Module:
@@ -152,64 +151,6 @@ def build_unet(config: dict[str, Any], where: Path | str = "the config") -> nn.M
         raise ConfigError(
             f"{where}: not a UNet2DModel this diffusers can build: {error}"
         ) from error
-
-
-def find_weights(name: str | Path) -> Path:
-    """The folder `name`: as a path, under $ADPUR_WEIGHTS_PATH, or among the shipped weights."""
-    extra = filter(None, os.environ.get("ADPUR_WEIGHTS_PATH", "").split(os.pathsep))
-    for base in (Path(), *map(Path, extra), _shipped()):
-        if (base / name).is_dir():
-            return base / name
-    if Path(name).is_file():
-        raise ConfigError(
-            f"{name} is a file; adpur reads weights only from folders of safetensors and JSON, "
-            "never from a pickle, which can run code. Load it yourself with "
-            "torch.load(..., weights_only=True) and write it with adpur.save_classifier; diffusion "
-            "models of EDM, score_sde and guided-diffusion: adpur convert FILE OUT_FOLDER"
-        )
-    have = ", ".join(shipped_weights())
-    raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {have}")
-
-
-def shipped_weights() -> list[str]:
-    """The names of the folders that come with adpur, as `find_weights` takes them."""
-    return sorted({str(p.parent.relative_to(_shipped())) for p in _shipped().glob("*/*/*.json")})
-
-
-def _shipped() -> Path:
-    return Path(str(resources.files("adpur"))) / "weights"
-
-
-def _load_into(net: nn.Module, file: Path) -> None:
-    """Fill `net` strictly."""
-    if not file.is_file():
-        pickles = [
-            p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in file.parent.glob(pattern)
-        ]
-        hint = f"; {', '.join(pickles)} is a pickle and is not read" if pickles else ""
-        raise ConfigError(f"{file}: weights file missing{hint}")
-    try:
-        state = load_file(file)
-    except SafetensorError as error:
-        raise ConfigError(
-            f"{file}: not a complete safetensors file ({error}); fetch it again"
-        ) from error
-    problems = list(_differences(net.state_dict(), state))
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ConfigError(f"{file} does not fit its config: {'; '.join(problems[:3])}{more}")
-    net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
-
-
-def _differences(
-    expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]
-) -> Iterator[str]:
-    for key in sorted(expected.keys() | found.keys()):
-        want = tuple(expected[key].shape) if key in expected else None
-        got = tuple(found[key].shape) if key in found else None
-        if want != got:
-            told = ("absent" if shape is None else str(shape) for shape in (want, got))
-            yield "{} expected {}, found {}".format(key, *told)
 
 
 def _scheduler_file(folder: Path) -> Path:
@@ -228,7 +169,7 @@ def _load_schedule(folder: Path) -> DiscreteVP:
     from diffusers import DDPMScheduler
 
     file = _scheduler_file(folder)
-    config = _read_json(file)
+    config = read_json(file)
     if foreign := {"sigma_max", "beta_max"} & config.keys():
         raise ConfigError(
             f"{file}: expected a scheduler of discrete betas, found {', '.join(sorted(foreign))}"
@@ -254,21 +195,3 @@ def _scheduler_config(schedule: DiscreteVP) -> dict[str, Any]:
     if np.allclose(np.linspace(first, last, schedule.end), schedule.betas, rtol=0, atol=1e-15):
         return config | {"beta_schedule": "linear", "beta_start": first, "beta_end": last}
     return config | {"trained_betas": list(schedule.betas)}
-
-
-def _state(net: nn.Module) -> dict[str, torch.Tensor]:
-    return {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{file.parent}: expected a {file.name}, found none") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{file}: not valid JSON ({error})") from error
-    return content
-
-
-def _write_json(file: Path, content: dict[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

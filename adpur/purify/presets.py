@@ -18,8 +18,8 @@ from adpur.level import (
     Reweighted,
     ScoreNorm,
     Sigmoid,
-    reference,
 )
+from adpur.norms import reference
 from adpur.purify.base import Purifier, replaced
 from adpur.purify.chain import Chain
 from adpur.purify.diffusion import Diffusion

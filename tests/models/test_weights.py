@@ -12,7 +12,8 @@ from adpur import ConfigError, DiscreteVP, EpsDenoiser, load_denoiser, save_deno
 from adpur.cli import USAGE, main
 from adpur.models import known
 from adpur.models.adapters import DiffusersNet, EDMDenoiser, VDenoiser, X0Denoiser
-from adpur.models.zoo import build_unet, shipped_weights
+from adpur.models.files import shipped_weights
+from adpur.models.zoo import build_unet
 
 UNET = {
     "sample_size": 8, "in_channels": 1, "out_channels": 1, "layers_per_block": 1,
