@@ -152,13 +152,13 @@ def test_truncated_weights(folder: Path) -> None:
 def test_missing_names_list_what_ships() -> None:
     with pytest.raises(ConfigError, match=r"shipped: digits/classifier, digits/diffusion$"):
         find_weights("digits/difusion")
-    with pytest.raises(ConfigError, match=r"saved: \(20, 5\), \(20, 20\).*adpur calibrate"):
+    with pytest.raises(ConfigError, match=r"saved: \(20, 1\), \(20, 5\), \(20, 20\).*adpur calibrate"):
         reference("digits/diffusion", 20, 7)
 
 
 def test_networks_of_different_shapes_are_refused(folder: Path) -> None:
     wrong = Classifier(CifarResNet(1), (3, 32, 32))
-    with pytest.raises(ConfigError, match=r"of \(1, 8, 8\) .*, the classifier \(3, 32, 32\)"):
+    with pytest.raises(ConfigError, match=r"of \(1, 8, 8\) .*, not \(3, 32, 32\)"):
         Defense(ddpm(), Networks(wrong, load_denoiser(folder)))
 
 
