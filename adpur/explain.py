@@ -28,6 +28,10 @@ def explain(error: Exception) -> str:
     found = re.search(r"(?:option|[Kk]ey|arguments:) [\"'`-]*([\w.+]+)", text)
     if found and not path:
         return f"no setting {found[1]!r}" + _near(found[1], _settings(""))
+    if found := re.search(r"Import path (\S+) does not correspond to a subclass of (\w+)", text):
+        return f"{where}{found[1]} is no {found[2]}; valid: {', '.join(_kin(found[2]))}"
+    if found := re.search(r"(?s)Expected a <class 'dict'>.*Given value: (\{[^\n]*)", text):
+        return f"{where}expected dict, got {found[1]}; YAML wants a space after each colon"
     if found := re.search(r"Expected a <class '(\w+)'>\. Got value: (.*)", text):
         return f"{where}expected {found[1]}, got {found[2]}"
     return " ".join(text.split())
@@ -37,6 +41,18 @@ def _near(name: str, known: Iterable[str]) -> str:
     by_last = {k.split(".")[-1]: k for k in known}
     close = difflib.get_close_matches(name.split(".")[-1], by_last, n=3, cutoff=0.5)
     return "; nearest valid: " + ", ".join(by_last[c] for c in close or sorted(by_last)[:8])
+
+
+def _kin(base: str) -> list[str]:
+    """What adpur has of a kind: its classes, and the functions annotated to return one."""
+    kind = getattr(adpur, base, None)
+    own = {name: getattr(adpur, name) for name in adpur.__all__}
+    return [
+        f"adpur.{name}"
+        for name, value in own.items()
+        if (inspect.isclass(value) and kind and issubclass(value, kind) and value is not kind)
+        or getattr(value, "__annotations__", {}).get("return") is kind is not None
+    ]
 
 
 def _settings(owner: str) -> list[str]:

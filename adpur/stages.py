@@ -156,8 +156,8 @@ class CLI(LightningCLI):
     def folder(self) -> Path:
         """runs/<name of the first config and what was chosen of it>, or what `--run` says."""
         name = Path(str(self.config["config"][0])).stem
-        chosen = [self.config["only"], *(f"vary {row}" for row in self.config["vary"] or ())]
-        return Path(self.config["run"] or Path("runs") / " ".join([name, *filter(None, chosen)]))
+        chosen = [self.config["only"], *(f"vary-{row}" for row in self.config["vary"] or ())]
+        return Path(self.config["run"] or Path("runs") / "-".join([name, *filter(None, chosen)]))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Results below the run folder, loggers and a bar unless the config has its own."""

@@ -117,6 +117,14 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
         (["test", "--data.limit=5000"], "limit=5000 is more than the 360 images of test"),
         (["test", "--threads=0"], "threads must be a positive integer, got 0"),
         (["test", "--model.seed=-1"], "noise key seed=-1 does not fit in 32 bits"),
+        (
+            ["test", "--vary={diffpure:{t:[60]}}"],
+            "vary: expected dict, got {diffpure:{t:[60]}}; YAML wants a space after each colon",
+        ),
+        (
+            ["test", "--model.defenses.diffpure.purifier=adpur.MSE"],
+            "adpur.MSE is no Purifier; valid: ",
+        ),
         (["test", "--only=difpure"], "only: no row 'difpure'; nearest: diffpure"),
         (
             ["test", "--vary={undefended: {t: [1]}}"],
@@ -210,7 +218,7 @@ def test_chosen_rows_keep_their_blocks_and_have_a_folder_of_their_own() -> None:
     assert list(cli.model.rows) == ["gns", "ddim"]
     blocks = {c.name: c.only for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"}
     assert blocks == {"bpda": None, "pgd": None, "surrogate": ["gns"]}
-    assert cli.folder == Path("runs/purifiers_digits gns,ddim")
+    assert cli.folder == Path("runs/purifiers_digits-gns,ddim")
 
 
 def test_a_sweep_becomes_rows_wherever_its_row_is_named() -> None:
