@@ -72,7 +72,7 @@ def lines(setting: Setting) -> Iterator[Line]:
         scoreopt_n(steps=STEPS),
         "H" * STEPS + "G",
     )
-    ssim = gdmp(60, 1, 20, SSIM())
+    ssim = gdmp(60, 1, 20, SSIM(width=0.5))
     yield graded(setting, "GDMP-SSIM, 3 steps, kept / (G + H of SSIM) per step", ssim, "GS" * 3)
     yield graded(setting, "GDMP-SSIM, 3 steps, kept / G per step", ssim, "GGG")
     yield mixed(setting, 8, ROWS)
@@ -113,9 +113,7 @@ def bare_ssim(x: Tensor) -> None:
     from adpur.guidance import ssim
 
     x = x.clone().requires_grad_()
-    likeness = ssim(
-        x, x.detach().flip(0), sigma=1.5, reduction="none", data_range=2.0, kernel_size=3
-    )
+    likeness = ssim(x, x.detach().flip(0), sigma=0.5, reduction="none", data_range=2.0)
     (grad,) = torch.autograd.grad(likeness.sum(), x, create_graph=True)
     torch.autograd.grad(grad, x, x.detach())
 
