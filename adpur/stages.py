@@ -147,7 +147,8 @@ class CLI(LightningCLI):
                 told = "only" if only else "vary"
                 raise ConfigError(f"{told} belongs to adpur test, not to adpur {self.stage}")
             self.config["run"] = str(self.folder)
-            choose(self.config, only.split(",")) if only else None
+            if only:
+                choose(self.config, only.split(","))
             expand(self.config, vary or {})
             self.config["only"] = self.config["vary"] = None
             self.config = self.parser.parse_object(self.config)

@@ -42,6 +42,18 @@ class Row:
     ensemble: Ensemble = Single()
 
 
+class Found(NamedTuple):
+    """What an attack returns: images, and the cosine `(B,)` of its gradient to the exact one."""
+
+    image: Tensor
+    cosine: Tensor | None = None
+
+
+def unattacked(x: Tensor, y: Tensor, noise: Noise) -> Found:
+    """The clean images."""
+    return Found(x)
+
+
 class Evaluation(pl.LightningModule):
     """Accuracy of every row on the same images under the same evaluation keys.
 
@@ -170,7 +182,7 @@ class Evaluation(pl.LightningModule):
         self,
         column: Column,
         batch: Batch,
-        attack: "Callable[[Tensor, Tensor, Noise], Found]",
+        attack: Callable[[Tensor, Tensor, Noise], Found],
         knowledge: Knowledge | None = None,
         norm: Norm | None = None,
     ) -> None:
@@ -231,18 +243,6 @@ class Evaluation(pl.LightningModule):
 
     def _row_runs(self) -> list[RowRuns]:
         return [logger for logger in self.loggers if isinstance(logger, RowRuns)]
-
-
-class Found(NamedTuple):
-    """What an attack returns: images, and the cosine `(B,)` of its gradient to the exact one."""
-
-    image: Tensor
-    cosine: Tensor | None = None
-
-
-def unattacked(x: Tensor, y: Tensor, noise: Noise) -> Found:
-    """The clean images."""
-    return Found(x)
 
 
 def idle_cores(trainer: pl.Trainer) -> int:

@@ -71,7 +71,7 @@ def vp_sde(
 
     t is in [0, 1] and continuous; networks of discrete schedules are asked at equal noise. `eta`
     0 is the probability-flow ODE. The released code diffuses with DDPM's discrete abar, which
-    differs from this schedule's by 1e-4 at t = 0.1.
+    differs from this schedule's by 7e-4 at t = 0.1 (.8970 and .8963).
     """
     step = _corrected(EulerMaruyama(eta), corrector)
     grid = Even(dt, 1e-5)

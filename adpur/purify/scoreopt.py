@@ -53,8 +53,7 @@ class Anchored(Objective):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise ConfigError(f"lambda (weight) must be >= 0, got {self.weight}")
+        _check(self.weight)
 
     def second(
         self, x: Tensor, start: Tensor, denoised: Tensor, other: Callable[[], Tensor]
@@ -70,8 +69,7 @@ class SR(Objective):
     weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.weight < float("inf"):
-            raise ConfigError(f"lambda (weight) must be >= 0, got {self.weight}")
+        _check(self.weight)
 
     def second(
         self, x: Tensor, start: Tensor, denoised: Tensor, other: Callable[[], Tensor]
@@ -258,6 +256,11 @@ class _Run:
             loss = loss + self.setting.objective.second(x, start, denoised, other)
             (grad,) = torch.autograd.grad(loss, z, create_graph=differentiated)
         return grad
+
+
+def _check(weight: float) -> None:
+    if not 0 <= weight < float("inf"):
+        raise ConfigError(f"lambda (weight) must be >= 0, got {weight}")
 
 
 def _adam(
