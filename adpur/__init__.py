@@ -51,7 +51,8 @@ _HOMES = {
     "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
     "adpur.threat.ball": ["L2", "Linf", "Norm"],
     "adpur.threat.knowledge": ["Knowledge"],
-    "adpur.threat.oracle": ["CrossEntropy", "LevelGradient", "Loss", "Margin", "Oracle"],
+    "adpur.threat.losses": ["DLR", "CrossEntropy", "Loss", "Margin"],
+    "adpur.threat.oracle": ["LevelGradient", "Oracle"],
     "adpur.threat.pgd": ["PGD"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -11,7 +11,7 @@ from adpur.errors import ConfigError
 from adpur.gradient import Remembered
 from adpur.memory import Keep
 from adpur.models.networks import Networks
-from adpur.noise import Noise
+from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purifier, Tap, score_norms
 from adpur.rows import groups, in_calls, mapped
 
@@ -37,11 +37,14 @@ class Prediction(NamedTuple):
 
 
 class Slope(NamedTuple):
-    """Losses `(B,)`, their gradients `(B, C, H, W)` in x, and `(B,)` in the score norm."""
+    """Losses `(B,)`, their gradients `(B, C, H, W)` in x and `(B,)` in the score norm, and the
+    logits `(B, classes)` they were computed from.
+    """
 
     value: Tensor
     grad: Tensor
     in_norm: Tensor
+    logits: Tensor
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -153,11 +156,24 @@ class Defense(nn.Module):
             grads = torch.autograd.grad(
                 value.sum(), wanted, allow_unused=True, materialize_grads=True
             )
-            return [value.detach(), *grads, *([] if through else [torch.zeros_like(norm)])]
+            in_norm = [] if through else [torch.zeros_like(norm)]
+            return [value.detach(), *grads, *in_norm, logits.detach()]
 
         with torch.inference_mode(False), torch.enable_grad():
             parts = self._parts(view.steps(levels.t, self.networks), differentiated=True)
             return Slope(*mapped(work, parts, self.workers))
+
+    @torch.no_grad()
+    def random(self, like: Tensor) -> bool:
+        """Whether two draws differ, measured on uniform noise and on grey of the shape of `like`.
+
+        What is found deterministic here is checked again wherever it is evaluated (`judge`).
+        """
+        probe = torch.full_like(like[:2], 0.5)[:1].repeat(2, 1, 1, 1)
+        keys = Noise(torch.zeros(2, dtype=torch.int64, device=like.device)).repeat(2)
+        probe[1] = keys[:1].uniform(probe[:1], Stream.FORWARD)
+        one, two = self(probe.repeat(2, 1, 1, 1), keys).logits.chunk(2)
+        return not torch.equal(one, two)
 
     def norm_grad(self, x: Tensor, noise: Noise, view: Purifier | None = None) -> Tensor:
         """Gradient of the score norm of each image, `(B, C, H, W)`."""

@@ -1,26 +1,25 @@
 """The test stage: every row clean, and whatever attack blocks the callbacks add."""
 
-import math
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
 import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
 import adpur
-from adpur.defense import ROWS, Defense, Prediction
+from adpur.defense import ROWS, Defense
 from adpur.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
+from adpur.judge import Bench, Search, Verdict, judge, unattacked
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import RowRuns
-from adpur.metrics.scoreboard import Column, Outcome, Score
+from adpur.metrics.scoreboard import Column, Outcome
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
 from adpur.noise import Noise
@@ -28,30 +27,25 @@ from adpur.purify.base import Purifier
 from adpur.records import Records, describe, digest
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.knowledge import Knowledge
-from adpur.threat.oracle import Margin
+from adpur.threat.trace import Trace
 
 
 @dataclass(frozen=True)
 class Row:
-    """One defence of the table: a purifier, the name of the networks it borrows, and how many of
-    its purifications make one prediction.
+    """One defence of the table.
+
+    Args:
+        purifier: of [0, 1] images.
+        network: the name of the networks it borrows.
+        ensemble: how many of its purifications make one prediction, and how.
+        random: whether two draws of an image can differ; measured by default. What is not random
+            is attacked without EOT and evaluated on two draws, which must agree.
     """
 
     purifier: Purifier
     network: str = "default"
     ensemble: Ensemble = Single()
-
-
-class Found(NamedTuple):
-    """What an attack returns: images, and the cosine `(B,)` of its gradient to the exact one."""
-
-    image: Tensor
-    cosine: Tensor | None = None
-
-
-def unattacked(x: Tensor, y: Tensor, noise: Noise) -> Found:
-    """The clean images."""
-    return Found(x)
+    random: bool | None = None
 
 
 class Evaluation(pl.LightningModule):
@@ -66,6 +60,7 @@ class Evaluation(pl.LightningModule):
         draws: N, fresh evaluation draws per image and column.
         rows: R, rows of every network call; part of the run's identity.
         seed: of every key.
+        select: selection draws, apart from the N, that choose between the attacks of a union.
         gallery: images of each column to keep, clean, adversarial and purified.
         workers: chunks run at a time on a CPU; by default, the cores that are left idle by
             torch's own threads. Changes no bit.
@@ -78,18 +73,20 @@ class Evaluation(pl.LightningModule):
         draws: int = 10,
         rows: int = ROWS,
         seed: int = 0,
+        select: int = 10,
         gallery: int = 10,
         workers: int | None = None,
     ) -> None:
         super().__init__()
         self.workers = workers
         self.gallery = gallery
-        if draws < 1:
-            raise ConfigError(f"draws must be a positive integer, got {draws}")
+        if draws < 1 or select < 1:
+            raise ConfigError(f"draws and select must be positive, got {draws} and {select}")
         if gallery < 0 or (workers is not None and workers < 1):
             raise ConfigError(f"gallery must be >= 0 and workers >= 1, got {gallery}, {workers}")
         Noise(torch.zeros(1, dtype=torch.int64), seed)  # refuse a seed before any folder is claimed
-        self.rows, self.draws, self.seed = defenses, draws, seed
+        self.rows, self.draws, self.select, self.seed = defenses, draws, select, seed
+        self._random: dict[str, bool] = {}
         self.defenses: dict[str, Defense] = {}
         for name, row in defenses.items():
             if row.network not in networks:
@@ -163,6 +160,7 @@ class Evaluation(pl.LightningModule):
                 "sha256": self.data.digest(),
             },
             "draws": self.draws,
+            "select": self.select,
             "rows": first.rows,
             "seed": self.seed,
             "arithmetic": {
@@ -176,21 +174,17 @@ class Evaluation(pl.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy of every row."""
         for name in self.defenses:
-            self.judge(Column(name), batch, unattacked)
+            self.judge(Column(name), batch)
 
     def judge(
         self,
         column: Column,
         batch: Batch,
-        attack: Callable[[Tensor, Tensor, Noise], Found],
-        knowledge: Knowledge | None = None,
-        norm: Norm | None = None,
+        search: Search = unattacked,
+        knowledge: Knowledge = Knowledge(),
+        norm: Norm = Linf(),
     ) -> None:
-        """Score the images of a batch that the records lack.
-
-        Whatever image `attack(x, y, noise)` returns is projected and predicted again under N fresh
-        evaluation keys: an attack's own claim of success counts for nothing.
-        """
+        """Score the images of a batch that the records lack (`adpur.judge.judge`)."""
         with torch.inference_mode(False):
             x, y, index = (part.clone() for part in batch)
             known = self.records.known(column, index.tolist())
@@ -201,17 +195,25 @@ class Evaluation(pl.LightningModule):
             self.heed()
             start = time.perf_counter()
             x, y, noise = x[todo], y[todo], Noise(index[todo], self.seed)
-            image, cosine = attack(x, y, noise)
-            norm = norm or Linf()
-            found = norm.project(image.detach(), x, column.eps) if not column.clean else x
-            keys = (knowledge or Knowledge()).evaluate(noise, self.draws)
-            draws = len(keys.index) // len(x)
-            with torch.no_grad():
-                out = self.defenses[column.row](found.repeat(draws, 1, 1, 1), keys)
-            scores = _scores(out, noise.index, y, norm.size(found - x), cosine, draws)
-            self._keep(column, noise.index, x, found, out.image[: len(x)])
-            self.records.add(column, scores)
+
+            def tell(text: str) -> None:
+                self.heed()
+                self.tell(f"{column}  {text}")
+
+            verdict = judge(
+                self.defenses[column.row], x, y, noise, self.bench(column.row, x), search,
+                knowledge, norm, column.eps, Trace(len(x), tell),
+            )  # fmt: skip
+            self._keep(column, noise.index, x, verdict)
+            self.records.add(column, verdict.scores)
             self.records.time(column, len(x), time.perf_counter() - start)
+
+    def bench(self, row: str, like: Tensor) -> Bench:
+        """How a row's images are judged; whether it is random is measured once."""
+        if row not in self._random:
+            said = self.rows[row].random
+            self._random[row] = said if said is not None else self.defenses[row].random(like)
+        return Bench(self.draws, self.select, self._random[row])
 
     def heed(self) -> None:
         """Stop for SIGTERM now: Lightning looks between batches only, and never after the last."""
@@ -236,8 +238,9 @@ class Evaluation(pl.LightningModule):
                 for row in self.rows:
                     row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
 
-    def _keep(self, column: Column, index: Tensor, x: Tensor, found: Tensor, image: Tensor) -> None:
+    def _keep(self, column: Column, index: Tensor, x: Tensor, verdict: Verdict) -> None:
         chosen = torch.isin(index.cpu(), self.data.first(self.gallery))
+        found, image = verdict.adversarial, verdict.purified
         kept = {"index": index, "clean": x, "adversarial": found, "purified": image}
         self.records.keep(column, {k: v.cpu()[chosen] for k, v in kept.items()})
 
@@ -271,31 +274,6 @@ def row_summary(
         }
     spent = sum(v for c, v in seconds.items() if c.row == row)
     return flat | {"nfe": mine[Column(row)]["nfe"], "seconds": spent}
-
-
-def _scores(
-    out: Prediction, index: Tensor, y: Tensor, size: Tensor, cosine: Tensor | None, draws: int
-) -> list[Score]:
-    margin = Margin().loss(out.logits, y.repeat(draws))
-
-    def per_image(v: Tensor) -> list[Any]:
-        listed: list[Any] = v.view(draws, len(index), *v.shape[1:]).transpose(0, 1).tolist()
-        return listed
-
-    columns = zip(
-        index.tolist(),
-        y.tolist(),
-        per_image(out.logits.argmax(1)),
-        per_image(margin),
-        per_image(out.levels),
-        per_image(out.snapped),
-        [[None if math.isnan(n) else n for n in norms] for norms in per_image(out.score_norm)],
-        np.mean(per_image(out.nfe), axis=1).tolist(),
-        size.tolist(),
-        [None] * len(index) if cosine is None else cosine.tolist(),
-        strict=True,
-    )
-    return [Score(*column) for column in columns]
 
 
 def _parts(networks: Networks) -> dict[str, str]:

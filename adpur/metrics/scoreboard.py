@@ -1,7 +1,7 @@
 """What is known of one column: the correctness of every image on every evaluation draw."""
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,9 +32,14 @@ class Column(NamedTuple):
 class Score:
     """One image in one column: the deterministic part of a record.
 
-    `predictions`, `margin`, `t` (one list of stages), `snapped` and `score_norm` have an entry
-    for each of N evaluation draws; `size` is the norm of the perturbation, `cosine` that of the
-    attack's gradient to the exact one, where it was asked for.
+    Of N evaluation draws: `predictions`, `margin`, `t` (one list of stages), `snapped`,
+    `score_norm`; `mean_logits` is the prediction of the mean logits of the first 1, 2, ... N.
+    `nfe` is the mean of measured diffusion calls, `size` the norm of the perturbation.
+    Of the selection draws that choose between attacks: `strength` (`Oracle.strength`).
+    Of the attack: the `cosine` of its gradient to the exact one, where asked for; the mean `loss`
+    at each gradient query; rows differentiated (`gradients`) and evaluated (`queries`); the share
+    of queries whose gradient was `zero`; the `agreement` of halves of its EOT copies; the share of
+    right answers it `claimed` itself.
     """
 
     index: int
@@ -47,6 +52,14 @@ class Score:
     nfe: float
     size: float
     cosine: float | None = None
+    mean_logits: list[int] = field(default_factory=list)
+    strength: float = 0.0
+    loss: list[float] = field(default_factory=list)
+    gradients: int = 0
+    queries: int = 0
+    zero: float | None = None
+    agreement: float | None = None
+    claimed: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -56,9 +69,11 @@ class Score:
 class Outcome(NamedTuple):
     """All images of a column, sorted by dataset row: arrays over `(n,)` or `(n, N)`."""
 
+    scores: list[Score]
     images: NDArray[np.int64]
     labels: NDArray[np.int64]
     predictions: NDArray[np.int64]
+    mean_logits: NDArray[np.int64]
     t: NDArray[np.float64]
     score_norm: NDArray[np.float64]
     nfe: NDArray[np.float64]
@@ -74,14 +89,29 @@ class Outcome(NamedTuple):
         """
         once = [s for _, s in sorted({s.index: s for s in scores}.items())]
         return cls(
+            once,
             np.array([s.index for s in once]),
             np.array([s.label for s in once]),
             np.array([s.predictions for s in once]),
+            np.array([s.mean_logits for s in once], dtype=np.int64),
             np.array([[t[0] if t else np.nan for t in s.t] or [np.nan] for s in once]),
             np.array([[np.nan if n is None else n for n in s.score_norm] for s in once]),
             np.array([s.nfe for s in once]),
             np.array([np.nan if s.cosine is None else s.cosine for s in once]),
         )
+
+    @classmethod
+    def union(cls, outcomes: "Sequence[Outcome]") -> "Outcome":
+        """The attacker who has several attacks and takes, for each image, the best of them.
+
+        Best on the selection draws; what is reported are the evaluation draws, which chose
+        nothing: a minimum over the reported draws would fall by luck alone. Images that some
+        attack lacks are left out; of equals the first stands.
+        """
+        by_image = [{s.index: s for s in outcome.scores} for outcome in outcomes]
+        common = set.intersection(*(set(scores) for scores in by_image))
+        candidates = ([scores[i] for scores in by_image] for i in common)
+        return cls.of(max(scores, key=lambda s: s.strength) for scores in candidates)
 
     @property
     def correct(self) -> NDArray[np.float64]:
@@ -95,6 +125,9 @@ class Outcome(NamedTuple):
             "worst_of_n": statistics.worst_of(self.correct),
             "majority": statistics.majority_of(self.predictions, self.labels),
         }
+        if self.mean_logits.size:
+            hits = (self.mean_logits[:, -1] == self.labels).sum()
+            estimates["mean_logits"] = statistics.wilson(int(hits), len(self.labels))
         flat = {"images": float(len(self.images)), "draws": float(self.predictions.shape[1])}
         for name, estimate in estimates.items():
             flat |= {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}

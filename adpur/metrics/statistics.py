@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.special import comb
 
 Floats = NDArray[np.float64]
 
@@ -53,9 +54,20 @@ def paired_difference(first: Floats, second: Floats, level: float = 0.95) -> Est
     return Estimate(float(difference.mean()), low, high)
 
 
-def worst_of(correct: Floats) -> Estimate:
-    """Share of images correct on every draw; it falls with N even without an attack."""
-    return wilson(int(correct.all(axis=1).sum()), len(correct))
+def worst_of(correct: Floats, looks: int | None = None, level: float = 0.95) -> Estimate:
+    """Share of images correct on every one of `looks` draws, by default all N of `(n, N)`.
+
+    It falls with the number of looks even without an attack. For fewer than N it is the mean over
+    all choices of that many draws, C(c, looks) / C(N, looks) of an image correct c times; the
+    interval is then Student's, clustered by image.
+    """
+    draws = correct.shape[1]
+    if looks is None or looks == draws:
+        return wilson(int(correct.all(axis=1).sum()), len(correct), level)
+    if not 1 <= looks < draws:
+        raise ValueError(f"expected looks in 1..{draws}, got {looks}")
+    hits = correct.sum(axis=1)
+    return mean_accuracy((comb(hits, looks) / comb(draws, looks))[:, None], level)
 
 
 def majority_of(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> Estimate:

@@ -1,6 +1,6 @@
 """What the attacker knows of the defence's randomness."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -22,10 +22,15 @@ class Knowledge:
     Args:
         pool: how many draws per image there are in all; None is fresh noise always.
         streams: which streams come from the pool.
+        seeds: how many such pools there are, each attacked and evaluated on its own. One pool of
+            one draw has an interval over images only; more say what another draw would have done.
+        seed: which of them this is, where one is meant.
     """
 
     pool: int | None = None
     streams: frozenset[Stream] = field(default=ALL)
+    seeds: int = 1
+    seed: int = 0
 
     def __post_init__(self) -> None:
         try:  # YAML has lists of names
@@ -36,6 +41,16 @@ class Knowledge:
             raise ConfigError(f"Knowledge streams: no stream {error}; there is: {valid}") from None
         if self.pool is not None and self.pool < 1:
             raise ConfigError(f"Knowledge pool must be None or a positive integer, got {self.pool}")
+        if self.seeds < 1 or self.seed < 0:
+            raise ConfigError(
+                f"Knowledge seeds must be >= 1 and seed >= 0, got {self.seeds} and {self.seed}"
+            )
+        if self.seeds > 1 and self.pool is None:
+            raise ConfigError("Knowledge seeds are of a pool; without one all noise is fresh")
+
+    def each(self) -> "list[Knowledge]":
+        """The pools one at a time."""
+        return [replace(self, seeds=1, seed=self.seed + k) for k in range(self.seeds)]
 
     def attack(self, noise: Noise, iteration: int, copies: int, votes: int = 1) -> Noise:
         """Keys of the EOT copies of one iteration, copy-major.
@@ -67,4 +82,5 @@ class Knowledge:
         if self.pool is None:
             return noise
         draw = torch.as_tensor(noise.draw)
-        return noise.fold(pooled=self.streams, member=(draw + offset) % self.pool)
+        member = (draw + offset) % self.pool + self.seed * self.pool
+        return noise.fold(pooled=self.streams, member=member)

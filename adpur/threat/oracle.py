@@ -1,11 +1,10 @@
 """What an attack may ask of a defence."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from adpur.defense import Defense
@@ -15,34 +14,9 @@ from adpur.noise import Noise, Source, Stream
 from adpur.purify.base import Levels, Purifier
 from adpur.threat.blame import blame
 from adpur.threat.knowledge import Knowledge
+from adpur.threat.losses import CrossEntropy, Loss, Margin
+from adpur.threat.trace import Trace
 from adpur.types import expand, ordered_mean
-
-
-class Loss(ABC):
-    """What an attack raises."""
-
-    @abstractmethod
-    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Per-row losses `(B,)` from logits `(B, classes)` and labels `(B,)`."""
-
-
-@dataclass(frozen=True)
-class CrossEntropy(Loss):
-    """-log softmax_y."""
-
-    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Cross-entropy of each row."""
-        return F.cross_entropy(logits, y, reduction="none")
-
-
-@dataclass(frozen=True)
-class Margin(Loss):
-    """max_{i != y} z_i - z_y: positive where the row is misclassified (Carlini & Wagner 2017)."""
-
-    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """The margin of each row."""
-        own = F.one_hot(y, logits.shape[1]).bool()
-        return logits.masked_fill(own, -torch.inf).amax(1) - logits.masked_fill(~own, 0).sum(1)
 
 
 @dataclass(frozen=True)
@@ -74,22 +48,37 @@ class LevelGradient:
             raise ConfigError("BPDA has no gradient through t(x); use Exact, or evade alone")
 
 
+class Look(NamedTuple):
+    """What E copies say at B images: losses `(E, B)`, gradients `(E, B, C, H, W)`, and logits
+    `(E, B, classes)` of the purifier that was differentiated.
+    """
+
+    loss: Tensor
+    grad: Tensor
+    logits: Tensor
+
+
 @dataclass(frozen=True)
 class Oracle:
     """A defence as the attacker sees it: losses and gradients under the noise it may know.
 
-    EOT copies are rows like any others, so one call of an attack costs whole chunks of R.
+    EOT copies are rows like any others, so one call of an attack costs whole chunks of R. What is
+    asked for is a mean over draws; `per_draw` and `answers` serve attacks that are to be shown
+    wrong, and those that combine draws in their own way.
 
     Args:
         defense: the deployed defence.
         view: the purifier the attacker differentiates (`GradientMode.view`).
-        y: labels `(B,)`; targets if `sign` is -1.
+        y: true labels `(B,)`.
         noise: one key per image; whatever its source, the oracle makes it the attack's, so that no
             attack holds a key of the evaluation.
         knowledge: which of the evaluation's noise the attacker has.
-        loss: what it raises (or lowers, if targeted).
+        loss: what it raises.
+        target: classes `(B,)` a targeted attack aims at.
         levels: how t(x) is differentiated.
-        watch: read-only observer `watch(iteration, loss (B,))`.
+        random: whether anything differs between draws; if not, one copy is all there is.
+        trace: read-only observer of every query.
+        rows: which rows of the trace's batch these are; all by default.
     """
 
     defense: Defense
@@ -98,25 +87,24 @@ class Oracle:
     noise: Noise
     knowledge: Knowledge = field(default_factory=Knowledge)
     loss: Loss = CrossEntropy()
-    sign: int = 1
+    target: Tensor | None = None
     levels: LevelGradient = LevelGradient()
-    watch: Callable[[int, Tensor], None] | None = None
+    random: bool = True
+    trace: Trace | None = None
+    rows: Tensor | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "noise", self.noise.fold(source=Source.ATTACK))
 
-    def per_draw(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
-        """Losses `(E, B)` and gradients `(E, B, C, H, W)` of the EOT copies at `x`.
-
-        E is `eot`, or the size of a smaller known pool times the defence's votes.
-        """
+    def per_draw(self, x: Tensor, iteration: int, eot: int = 1) -> Look:
+        """Each of the E copies at `x`: E is `eot`, or a smaller known pool times the votes."""
         votes = self.defense.ensemble.votes
-        keys = self.knowledge.attack(self.noise, iteration, eot, votes)
+        keys = self.knowledge.attack(self.noise, iteration, eot if self.random else 1, votes)
         eot = len(keys.index) // len(x)
         copies = x.repeat(eot, 1, 1, 1)
         known = self._levels(x, keys, eot)
         loss, through = self._objective(eot), self.levels.through
-        value, grad, slope = self.defense.loss_and_grad(
+        value, grad, slope, logits = self.defense.loss_and_grad(
             copies, keys, known, loss, self.view, through
         )
         if (through or self.levels.evade) and self.view.measure is not None:
@@ -126,35 +114,67 @@ class Oracle:
             bad = finite.logical_not() if not finite.all() else finite
             if place := self._blamed(copies, keys, known, loss, bad):
                 raise AttackError(f"the gradient at attack iteration {iteration} {place}")
-        return value.view(eot, -1), grad.view(eot, *x.shape)
+        look = Look(value.view(eot, -1), grad.view(eot, *x.shape), logits.view(eot, len(x), -1))
+        if self.trace is not None:
+            self.trace.gradient(self.place, look.loss, look.grad)
+        return look
 
     def value_and_grad(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:
         """Mean loss `(B,)` and mean gradient over the copies (EOT; Athalye et al. 2018)."""
-        value, grad = self.per_draw(x, iteration, eot)
-        if self.watch is not None:
-            self.watch(iteration, ordered_mean(value))
-        return ordered_mean(value), ordered_mean(grad)
+        look = self.per_draw(x, iteration, eot)
+        return ordered_mean(look.loss), ordered_mean(look.grad)
 
     @torch.no_grad()
-    def value(self, x: Tensor, draws: int, iteration: int = 0) -> Tensor:
-        """Mean loss `(B,)` of the deployed purifier over selection draws, new ones an iteration."""
-        keys = self.knowledge.select(self.noise, draws, iteration)
+    def answers(self, x: Tensor, draws: int, iteration: int = 0) -> Tensor:
+        """Logits `(draws, B, classes)` of the deployed defence on selection draws.
+
+        The same iteration has the same draws whatever `x` is, so differences between two images
+        are paired; another iteration has new ones.
+        """
+        keys = self.knowledge.select(self.noise, draws if self.random else 1, iteration)
+        draws = len(keys.index) // len(x)
         logits = self.defense(x.repeat(draws, 1, 1, 1), keys).logits
-        rows = torch.arange(len(logits), device=x.device)
-        return ordered_mean(self._objective(draws)(logits, rows).view(draws, -1))
+        if self.trace is not None:
+            self.trace.value(self.place, draws)
+        return logits.view(draws, len(x), -1)
 
-    @torch.no_grad()
+    def value(self, x: Tensor, draws: int, iteration: int = 0) -> Tensor:
+        """Mean loss `(B,)` of the deployed defence over selection draws (see `answers`)."""
+        logits = self.answers(x, draws, iteration)
+        rows = torch.arange(logits[..., 0].numel(), device=x.device)
+        loss = self._objective(len(logits))(logits.flatten(0, 1), rows)
+        return ordered_mean(loss.view(len(logits), -1))
+
+    def strength(self, x: Tensor, draws: int, iteration: int = 0) -> Tensor:
+        """How well `x` fools the defence on selection draws `(B,)`, in one number to compare.
+
+        The number of misclassified draws, and between equals the mean margin.
+        """
+        return fooled(self.answers(x, draws, iteration), self.y)
+
     def logits(self, x: Tensor) -> Tensor:
-        """Logits on the first selection draw, for choosing targets."""
-        return self.defense(x, self.knowledge.select(self.noise, 1)).logits
+        """Logits `(B, classes)` on the first selection draw, for choosing targets."""
+        return self.answers(x, 1)[0]
+
+    @property
+    def place(self) -> Tensor:
+        """Which rows of the trace's batch these are, on the host."""
+        return self.rows if self.rows is not None else torch.arange(len(self.y))
+
+    def at(self, rows: Tensor) -> "Oracle":
+        """The oracle of some of its images."""
+        target = None if self.target is None else self.target[rows]
+        return replace(
+            self, y=self.y[rows], noise=self.noise[rows], target=target, rows=self.place[rows.cpu()]
+        )
 
     def restarted(self, restart: int) -> "Oracle":
         """The same oracle with the noise of another restart."""
         return replace(self, noise=self.noise.fold(restart=restart))
 
-    def towards(self, targets: Tensor) -> "Oracle":
-        """The oracle of a targeted attack: its loss is minus the loss at `targets`."""
-        return replace(self, y=targets, sign=-1)
+    def towards(self, target: Tensor) -> "Oracle":
+        """The oracle of a targeted attack."""
+        return replace(self, target=target)
 
     def _levels(self, x: Tensor, keys: Noise, eot: int) -> Levels:
         """One score norm per image and iteration, never one per copy (SSNI Algorithm 2, line 3).
@@ -200,7 +220,22 @@ class Oracle:
 
     def _objective(self, copies: int) -> Callable[[Tensor, Tensor], Tensor]:
         y = self.y.repeat(copies)
-        return lambda logits, rows: self.sign * self.loss.loss(logits, y[rows.to(y.device)])
+        target = None if self.target is None else self.target.repeat(copies)
+
+        def objective(logits: Tensor, rows: Tensor) -> Tensor:
+            rows = rows.to(y.device)
+            return self.loss.loss(logits, y[rows], None if target is None else target[rows])
+
+        return objective
+
+
+def fooled(logits: Tensor, y: Tensor) -> Tensor:
+    """Of logits `(draws, B, classes)`, wrong draws plus m / (2 + 2 |m|), m the mean margin."""
+    draws, count = logits.shape[:2]
+    margin = Margin().loss(logits.flatten(0, 1), y.repeat(draws)).view(draws, count).double()
+    mean = ordered_mean(margin)
+    wrong = (logits.argmax(2) != y).double().sum(0)
+    return wrong + mean / (2 + 2 * mean.abs())
 
 
 def gradient_cosine(oracle: Oracle, x: Tensor, eot: int) -> Tensor:
@@ -208,7 +243,7 @@ def gradient_cosine(oracle: Oracle, x: Tensor, eot: int) -> Tensor:
 
     What a surrogate, a substitute or BPDA is worth; NaN where either is zero.
     """
-    own = replace(oracle, watch=None)
+    own = replace(oracle, trace=None)
     exact = replace(own, view=oracle.defense.purifier)
     one, other = (o.value_and_grad(x, 0, eot)[1].flatten(1) for o in (own, exact))
     return (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from adpur.threat.attack import Attack, Target, check_budget
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.oracle import CrossEntropy, Loss, Oracle
+from adpur.threat.losses import CrossEntropy, Loss
+from adpur.threat.oracle import Oracle
 from adpur.types import expand
 
 

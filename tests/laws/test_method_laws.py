@@ -571,7 +571,7 @@ def test_a_pool_of_one_replays_every_vote() -> None:
     assert torch.equal(seen, torch.stack(votes))
     scored = defense(x, knowledge.evaluate(NOISE, 1)).logits
     assert torch.equal(scored, (votes[0] + votes[1] + votes[2]) / 3)
-    value, grad = Oracle(defense, DDPM, y, NOISE, knowledge).per_draw(x, 5, 7)
+    value, grad, _ = Oracle(defense, DDPM, y, NOISE, knowledge).per_draw(x, 5, 7)
     assert value.shape == (3, 6) and grad.shape == (3, *x.shape)
 
 

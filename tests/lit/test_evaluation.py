@@ -235,12 +235,12 @@ def test_a_known_pool_is_replayed_to_the_bit_levels_included() -> None:
     defense, x = evaluation().defenses["ssni"], images(6, torch.float32)
     y, noise, knowledge = labels(x), Noise(torch.arange(6)), Knowledge(pool=4)
     oracle = Oracle(defense, defense.purifier, y, noise, knowledge)
-    value, _ = oracle.per_draw(x, 0, 4)
+    value, _, _ = oracle.per_draw(x, 0, 4)
     with torch.no_grad():
         out = defense(x.repeat(4, 1, 1, 1), knowledge.evaluate(noise, 1))
     want = CrossEntropy().loss(out.logits, y.repeat(4)).view(4, 6)
     assert torch.equal(value, want)
-    assert len(oracle.per_draw(x, 0, 10)[0]) == 4
+    assert len(oracle.per_draw(x, 0, 10).loss) == 4
     assert oracle.noise.source is Source.ATTACK
 
 

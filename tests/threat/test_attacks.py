@@ -107,7 +107,7 @@ def test_restarts_keep_the_best_mean_loss_on_selection_draws() -> None:
 
 def test_eot_is_the_mean_of_per_draw_gradients() -> None:
     base, x = oracle(Diffusion(Constant(60), Strided(20))), images(6)
-    value, grad = base.per_draw(x, 2, 5)
+    value, grad, _ = base.per_draw(x, 2, 5)
     assert value.shape == (5, 6) and grad.shape == (5, 6, 1, 4, 4)
     assert not torch.equal(grad[0], grad[1])
     mean_value, mean_grad = base.value_and_grad(x, 2, 5)

@@ -8,14 +8,16 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.gradient import Exact, GradientMode
+from adpur.judge import Found
 from adpur.lit.data.base import Batch
-from adpur.lit.evaluation import Evaluation, Found, unattacked
+from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import CLEAN, Column
 from adpur.noise import Noise
 from adpur.records import describe
 from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient, Oracle, gradient_cosine
+from adpur.threat.trace import Trace
 
 
 class Robustness(pl.Callback):
@@ -100,22 +102,19 @@ class Robustness(pl.Callback):
         module = _evaluation(pl_module)
         for row in self._rows(module):
             if self.knowledge.pool is not None:
-                module.judge(self._clean(row), batch, unattacked, self.knowledge)
+                module.judge(self._clean(row), batch, knowledge=self.knowledge)
             for attack in self.attacks:
                 self._attack(module, Column(row, self.name, attack.eps), attack, batch)
 
     def _attack(self, module: Evaluation, column: Column, attack: Attack, batch: Batch) -> None:
         defense = module.defenses[column.row]
         view = self.gradient.view(defense.purifier)
+        random = module.bench(column.row, batch[0]).random or view != defense.purifier
 
-        def watch(iteration: int, loss: Tensor) -> None:
-            module.heed()
-            module.tell(f"{column}  step {iteration + 1}  loss {loss.mean():.2f}")
-
-        def search(x: Tensor, y: Tensor, noise: Noise) -> Found:
-            oracle = Oracle(defense, view, y, noise, self.knowledge, levels=self.levels)
+        def search(x: Tensor, y: Tensor, noise: Noise, known: Knowledge, trace: Trace) -> Found:
+            oracle = Oracle(defense, view, y, noise, known, levels=self.levels, random=random)
             cosine = gradient_cosine(oracle, x, self.cosine) if self.cosine else None
-            return Found(attack.run(replace(oracle, watch=watch), x), cosine)
+            return Found(attack.run(replace(oracle, trace=trace), x), cosine)
 
         module.judge(column, batch, search, self.knowledge, attack.norm)
 

@@ -1,0 +1,162 @@
+"""The one way a number is made: search, project, predict again under keys nobody searched with."""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from adpur.defense import Defense, Prediction
+from adpur.errors import ConfigError
+from adpur.metrics.scoreboard import Score
+from adpur.noise import Noise
+from adpur.threat.ball import Linf, Norm
+from adpur.threat.knowledge import Knowledge
+from adpur.threat.losses import Margin
+from adpur.threat.oracle import fooled
+from adpur.threat.trace import Trace
+
+LAST = 2**20 - 1
+"""The iteration of the selection keys that choose between attacks: no attack's own gets here."""
+
+
+class Found(NamedTuple):
+    """What a search returns: images, and the cosine `(B,)` of its gradient to the exact one."""
+
+    image: Tensor
+    cosine: Tensor | None = None
+
+
+Search = Callable[[Tensor, Tensor, Noise, Knowledge, Trace], Found]
+"""`search(x, y, noise, knowledge, trace)`: an adversarial image for every clean one."""
+
+
+def unattacked(x: Tensor, y: Tensor, noise: Noise, knowledge: Knowledge, trace: Trace) -> Found:
+    """The clean images."""
+    return Found(x)
+
+
+class Verdict(NamedTuple):
+    """Scores of B images, and the images `(B, C, H, W)` of the first draw."""
+
+    scores: list[Score]
+    adversarial: Tensor
+    purified: Tensor
+
+
+class Bench(NamedTuple):
+    """How images are judged.
+
+    Args:
+        draws: N, evaluation draws an image.
+        select: selection draws that choose between attacks in a union.
+        random: whether draws can differ; if not, two are made, compared, and stand for all.
+    """
+
+    draws: int
+    select: int
+    random: bool = True
+
+
+@torch.no_grad()
+def judge(
+    defense: Defense, x: Tensor, y: Tensor, noise: Noise, bench: Bench,
+    search: Search = unattacked, knowledge: Knowledge = Knowledge(), norm: Norm = Linf(),
+    eps: float = 0.0, trace: Trace | None = None,
+) -> Verdict:  # fmt: skip
+    """Score images `(B, C, H, W)` under whatever `search` makes of them.
+
+    The result is projected onto the ball of radius `eps` and predicted again under N evaluation
+    keys: a search's own claim of success counts for nothing. At eps 0 the scores are those of the
+    clean images, exactly. Each of `knowledge.seeds` pools is attacked and judged on its own.
+    """
+    trace = trace if trace is not None else Trace(len(x))
+    outs, chosen, sizes, cosines, images = [], [], [], [], []
+    for known in knowledge.each():
+        with torch.enable_grad():
+            image, cosine = search(x, y, noise, known, trace)
+        found = norm.project(image.detach(), x, eps)
+        outs.append(_evaluated(defense, found, noise, known, bench))
+        chosen.append(_selected(defense, found, noise, known, bench))
+        sizes.append(norm.size(found - x))
+        cosines.append(cosine if cosine is not None else torch.full_like(sizes[-1], torch.nan))
+        images.append(found)
+    out = Prediction(*(torch.cat(parts) for parts in zip(*outs, strict=True)))
+    size, cosine = torch.stack(sizes).amax(0), torch.stack(cosines).mean(0)
+    scores = _scores(out, torch.cat(chosen), noise.index, y, size, cosine, trace)
+    return Verdict(scores, images[0], out.image[: len(x)])
+
+
+def _evaluated(
+    defense: Defense, x: Tensor, noise: Noise, knowledge: Knowledge, bench: Bench
+) -> Prediction:
+    """Predictions of all evaluation draws, draw-major."""
+    wanted = knowledge.draws(bench.draws)
+    keys = knowledge.evaluate(noise, wanted if bench.random else min(2, wanted))
+    draws = len(keys.index) // len(x)
+    out = defense(x.repeat(draws, 1, 1, 1), keys)
+    if bench.random:
+        return out
+    logits = out.logits.view(draws, len(x), -1)
+    if not torch.equal(logits[0], logits[-1]):
+        raise ConfigError(
+            "this row looked deterministic on grey and on noise, but two draws of an image differ: "
+            "give the row `random: true`"
+        )
+    return Prediction(*(v[: len(x)].repeat(wanted, *[1] * (v.dim() - 1)) for v in out))
+
+
+def _selected(
+    defense: Defense, x: Tensor, noise: Noise, knowledge: Knowledge, bench: Bench
+) -> Tensor:
+    """Logits `(M, B, classes)` on the draws that choose between attacks."""
+    keys = knowledge.select(noise, bench.select if bench.random else 1, LAST)
+    draws = len(keys.index) // len(x)
+    return defense(x.repeat(draws, 1, 1, 1), keys).logits.unflatten(0, (draws, len(x)))
+
+
+def _scores(
+    out: Prediction, chosen: Tensor, index: Tensor, y: Tensor, size: Tensor, cosine: Tensor,
+    trace: Trace,
+) -> list[Score]:  # fmt: skip
+    draws = len(out.logits) // len(y)
+    margin = Margin().loss(out.logits, y.repeat(draws))
+    running = out.logits.double().view(draws, len(y), -1).cumsum(0).argmax(2).T.tolist()
+
+    def per_image(v: Tensor) -> list[Any]:
+        listed: list[Any] = v.view(draws, len(y), *v.shape[1:]).transpose(0, 1).tolist()
+        return listed
+
+    predictions, margins, t, snapped, norms, nfe = (
+        per_image(v)
+        for v in (out.logits.argmax(1), margin, out.levels, out.snapped, out.score_norm, out.nfe)
+    )
+    strength = fooled(chosen, y).tolist()
+    return [
+        Score(
+            index=int(index[i]),
+            label=int(y[i]),
+            predictions=predictions[i],
+            mean_logits=running[i],
+            margin=margins[i],
+            t=t[i],
+            snapped=snapped[i],
+            score_norm=[_number(n) for n in norms[i]],
+            nfe=sum(nfe[i]) / draws,
+            size=float(size[i]),
+            cosine=_number(float(cosine[i])),
+            strength=strength[i],
+            loss=trace.loss[i],
+            gradients=trace.gradients[i],
+            queries=trace.values[i],
+            zero=trace.zero_share(i),
+            agreement=trace.agreed(i),
+            claimed=trace.claimed[i],
+        )
+        for i in range(len(y))
+    ]
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else value
