@@ -30,6 +30,7 @@ _HOMES = {
     "adpur.models.adapters": ["EDMDenoiser", "EpsDenoiser", "VDenoiser", "X0Denoiser"],
     "adpur.models.classifiers": ["CifarResNet", "Classifier"],
     "adpur.models.denoiser": ["Denoiser"],
+    "adpur.models.keyed": ["Keyed", "Seeded"],
     "adpur.models.ncsnpp": ["NCSNpp"],
     "adpur.models.networks": ["Networks"],
     "adpur.models.wideresnet": ["WideResNet"],
