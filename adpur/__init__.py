@@ -50,17 +50,12 @@ _HOMES = {
     "adpur.step": ["Ancestral", "Corrected", "EulerMaruyama", "Heun", "Step"],
     "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
     "adpur.threat.ball": ["L2", "Linf", "Norm"],
-<<<<<<< HEAD
-    "adpur.threat.knowledge": ["Knowledge"],
-    "adpur.threat.losses": ["DLR", "CrossEntropy", "Loss", "Margin"],
-    "adpur.threat.oracle": ["LevelGradient", "Oracle"],
-=======
     "adpur.threat.assuming": ["Assuming"],
     "adpur.threat.knowledge": [
         "Knowledge", "dw_both", "dw_forward", "dw_semi", "replay", "white_box",
     ],
-    "adpur.threat.oracle": ["CrossEntropy", "LevelGradient", "Loss", "Margin", "Oracle"],
->>>>>>> 4adc109 (Knowledge presets by the field's names; an attack that assumes what it does not know)
+    "adpur.threat.losses": ["DLR", "CrossEntropy", "Loss", "Margin"],
+    "adpur.threat.oracle": ["LevelGradient", "Oracle"],
     "adpur.threat.pgd": ["PGD"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
