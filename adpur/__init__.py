@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "adpur.analyse.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.defense": ["Defense", "Prediction"],
     "adpur.errors": ["AttackError", "ConfigError"],
     "adpur.ensemble": ["Ensemble", "Majority", "MeanLogits", "Single"],
