@@ -72,14 +72,14 @@ class Knowledge:
         """Keys of the EOT copies of one iteration, copy-major.
 
         Where all noise is known, a pool is walked through, at most once an iteration: more copies
-        would only be repeats. Then each of the defence's `votes` is known too, and a copy is made
-        of every one.
+        would only be repeats. Where any is, it is known of each of the defence's `votes`, and a
+        copy is made of every one.
         """
         known = self.pool is not None and self.streams >= ALL
         copies = min(copies, self.pool or copies) if known else copies
         keys = noise.fold(source=Source.ATTACK, iteration=iteration).repeat(copies)
         keys = self._known(keys, iteration * copies)
-        return keys.tiled("vote", votes) if known and votes > 1 else keys
+        return keys.tiled("vote", votes) if self.pool is not None and votes > 1 else keys
 
     def select(self, noise: Noise, draws: int, iteration: int = 0) -> Noise:
         """Keys on which an attack compares its own candidates; never the evaluation's."""
