@@ -87,9 +87,16 @@ def test_replay_draws_from_the_law_of_fresh_noise() -> None:
 EPS = 0.1
 
 
+class Centred(LinearClassifier):
+    """Undecided at grey, so that images near its boundary are far from black and white."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x - 0.5)
+
+
 def affine(count: int) -> tuple[Oracle, Tensor]:
     """An affine defence, and images EPS from its boundary, more or less as the noise falls."""
-    nets = Networks(LinearClassifier(2), GaussianDenoiser())
+    nets = Networks(Centred(2), GaussianDenoiser(mean=0))
     defense, x = Defense(DDPM, nets, rows=16), 0.47 + 0.06 * images(count)
     y, noise = torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count))
     margin, grad, _ = Oracle(defense, DDPM, y, noise.fold(seed=9), loss=Margin()).per_draw(x, 0)
