@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "adpur.analyse.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.defense": ["Defense", "Prediction"],
     "adpur.errors": ["AttackError", "ConfigError"],
     "adpur.ensemble": ["Ensemble", "Majority", "MeanLogits", "Single"],
@@ -51,7 +52,10 @@ _HOMES = {
     "adpur.step": ["Ancestral", "Corrected", "EulerMaruyama", "Heun", "Step"],
     "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
     "adpur.threat.ball": ["L2", "Linf", "Norm"],
-    "adpur.threat.knowledge": ["Knowledge"],
+    "adpur.threat.assuming": ["Assuming"],
+    "adpur.threat.knowledge": [
+        "Knowledge", "dw_both", "dw_forward", "dw_semi", "replay", "white_box",
+    ],
     "adpur.threat.losses": ["DLR", "CrossEntropy", "Loss", "Margin"],
     "adpur.threat.oracle": ["LevelGradient", "Oracle"],
     "adpur.threat.pgd": ["PGD"],

@@ -37,6 +37,7 @@ from adpur.lit.training import Training
 from adpur.records import differences
 from adpur.report.table import show_run
 from adpur.sweep import Vary, choose, expand
+from adpur.threat.knowledge import Knowledge
 
 EXECUTION = {
     "accelerator", "devices", "num_nodes", "strategy", "logger", "default_root_dir", "max_time",
@@ -71,7 +72,10 @@ def parse(stage: str, argv: Sequence[str]) -> "CLI":
             f"adpur {stage} needs a config: adpur {stage} -c NAME (adpur configs lists all)"
         )
     set_loader("adpur", load_yaml, exceptions=(yaml.YAMLError,))
-    jsonargparse.set_parsing_settings(import_path_denylist=[])  # turns its built-in denylist on
+    jsonargparse.set_parsing_settings(
+        import_path_denylist=[],  # turns its built-in denylist on
+        subclasses_enabled=[Knowledge],  # a plain dataclass would take no class_path of a preset
+    )
     try:
         return CLI(stage, words)
     except ArgumentError as error:

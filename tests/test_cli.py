@@ -192,6 +192,21 @@ def test_a_fraction_is_a_number(away: Path) -> None:
     assert [a.eps for b in blocks for a in b.attacks] == [8 / 255] * 2
 
 
+def test_knowledge_is_written_by_its_name_or_its_settings(away: Path) -> None:
+    from adpur import Knowledge, Stream
+    from adpur.stages import parse
+
+    text = Path(resolve_config("replay_digits")).read_text()
+    said = "{class_path: adpur.dw_semi, init_args: {k: 8}}"
+    assert said in text
+    (away / "own.yaml").write_text(text.replace(said, "{pool: 3, streams: [LEVEL]}"))
+    for name, last in (("replay_digits", Knowledge(8)), ("own", Knowledge(3, {Stream.LEVEL}))):
+        cli = parse("test", ["-c", name, "--trainer.logger=false"])
+        known = [c.knowledge for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
+        assert known[-1] == last
+        assert [k.name for k in known[:3]] == ["white-box", "white-box", "DW-both"]
+
+
 def test_any_setting_of_a_row_can_be_varied() -> None:
     from adpur.stages import parse
 

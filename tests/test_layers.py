@@ -15,7 +15,7 @@ LAYERS = [
     ["threat"],
     ["metrics", "records", "figures", "judge", "trial", "trust"],
     ["lit"],
-    ["report", "commands", "explain", "sweep", "stages", "cli", "__main__"],
+    ["report", "analyse", "commands", "explain", "sweep", "stages", "cli", "__main__"],
 ]
 ONLY = {  # a package, and the places that may import it
     "lightning": ("lit", "stages", "explain"),
