@@ -13,7 +13,7 @@ LAYERS = [
     ["purify"],
     ["gradient", "ensemble", "defense"],
     ["threat"],
-    ["metrics", "records", "figures"],
+    ["metrics", "store", "records", "figures"],
     ["lit"],
     ["report", "commands", "explain", "sweep", "stages", "cli", "__main__"],
 ]

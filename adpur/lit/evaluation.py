@@ -69,6 +69,7 @@ class Evaluation(pl.LightningModule):
         gallery: images of each column to keep, clean, adversarial and purified.
         workers: chunks run at a time on a CPU; by default, the cores that are left idle by
             torch's own threads. Changes no bit.
+        store: keep every attacked image (`Records.adversarial` reads them back), not examples only.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class Evaluation(pl.LightningModule):
         seed: int = 0,
         gallery: int = 10,
         workers: int | None = None,
+        store: bool = False,
     ) -> None:
         super().__init__()
-        self.workers = workers
+        self.workers, self.store = workers, store
         self.gallery = gallery
         if draws < 1:
             raise ConfigError(f"draws must be a positive integer, got {draws}")
@@ -104,6 +106,7 @@ class Evaluation(pl.LightningModule):
         self.blocks: dict[str, Any] = {}
         self.outcomes: dict[Column, Outcome] = {}
         self.tell: Callable[[str], None] = lambda text: None
+        self.meet: Callable[[], None] = lambda: self.trainer.strategy.barrier()
         for name in defenses:
             self.declare(Column(name))
 
@@ -119,13 +122,11 @@ class Evaluation(pl.LightningModule):
                 f"expected precision 32-true, got {self.trainer.precision}: autocast would reach "
                 "the clean column alone"
             )
-        self.records = Records(Path(self.trainer.default_root_dir), self.global_rank)
+        self.records = Records(Path(self.trainer.default_root_dir))
         identity = self.identity()
         self._claim(identity)
-        if self.trainer.is_global_zero:
-            for row_runs in self._row_runs():
-                for name, row in self.rows.items():
-                    row_runs.start(name, describe(row), digest([identity, name]))
+        if self.data.shard.of == 1:
+            self._start_runs(identity)
         self.records.read()
         for defense in self.defenses.values():
             defense.workers = self.workers or idle_cores(self.trainer)
@@ -135,7 +136,7 @@ class Evaluation(pl.LightningModule):
         refusal = ""
         if self.trainer.is_global_zero:
             try:
-                self.records.claim(identity, self.columns)
+                self.records.claim(identity, self.columns, shared=self.data.shard.of > 1)
             except ConfigError as error:
                 refusal = str(error)
         if refusal := self.trainer.strategy.broadcast(refusal):
@@ -193,9 +194,8 @@ class Evaluation(pl.LightningModule):
         """
         with torch.inference_mode(False):
             x, y, index = (part.clone() for part in batch)
-            known = self.records.known(column, index.tolist())
-            done = torch.tensor([s.index for s in known], dtype=index.dtype, device=index.device)
-            todo = ~torch.isin(index, done)
+            done = self._done(column, index.tolist())
+            todo = ~torch.isin(index, torch.tensor(done, dtype=index.dtype, device=index.device))
             if not todo.any():
                 return
             self.heed()
@@ -210,8 +210,18 @@ class Evaluation(pl.LightningModule):
                 out = self.defenses[column.row](found.repeat(draws, 1, 1, 1), keys)
             scores = _scores(out, noise.index, y, norm.size(found - x), cosine, draws)
             self._keep(column, noise.index, x, found, out.image[: len(x)])
+            if self.store and not column.clean:  # before the rows, which say that all is done
+                self.records.store(column, noise.index, found, y)
             self.records.add(column, scores)
             self.records.time(column, len(x), time.perf_counter() - start)
+
+    def _done(self, column: Column, index: list[int]) -> list[int]:
+        """Images that need no work: recorded and, where that is asked for, stored."""
+        known = [score.index for score in self.records.known(column, index)]
+        if not self.store or column.clean or not known:
+            return known
+        stored = self.records.stored(column)
+        return [i for i in known if i in stored]
 
     def heed(self) -> None:
         """Stop for SIGTERM now: Lightning looks between batches only, and never after the last."""
@@ -219,22 +229,41 @@ class Evaluation(pl.LightningModule):
             raise SIGTERMException
 
     def on_test_epoch_end(self) -> None:
-        """Read what every process recorded: no collective, so no backend, can lose a row."""
-        self.trainer.strategy.barrier()
+        """Read what every process recorded: no collective, so no backend, can lose a row.
+
+        A shard that others have yet to complete leaves no outcomes.
+        """
+        self.meet()
         self.records.read()
+        done, wanted = len(self.records.finished(self.columns)), len(self.data.subset)
+        if self.data.shard.of > 1 and done < wanted:
+            return
         self.outcomes = {c: Outcome.of(self.records.scores[c].values()) for c in self.columns}
         if self.trainer.is_global_zero:
-            named = {
-                f"{column}/{key}": value
-                for column, outcome in self.outcomes.items()
-                for key, value in outcome.summary().items()
-            }
-            for logger in self.loggers:
-                logger.log_metrics(named, step=0)
-            seconds = self.records.seconds()
+            self._log()
+
+    def _log(self) -> None:
+        """Every column to every logger, every row to its own W&B run."""
+        if self.data.shard.of > 1:
+            self._start_runs(self.identity())
+        named = {
+            f"{column}/{key}": value
+            for column, outcome in self.outcomes.items()
+            for key, value in outcome.summary().items()
+        }
+        for logger in self.loggers:
+            logger.log_metrics(named, step=0)
+        seconds = self.records.seconds()
+        for row_runs in self._row_runs():
+            for row in self.rows:
+                row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
+
+    def _start_runs(self, identity: dict[str, Any]) -> None:
+        """A W&B run for each row; of several shards, only in the one that sees all complete."""
+        if self.trainer.is_global_zero:
             for row_runs in self._row_runs():
-                for row in self.rows:
-                    row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
+                for name, row in self.rows.items():
+                    row_runs.start(name, describe(row), digest([identity, name]))
 
     def _keep(self, column: Column, index: Tensor, x: Tensor, found: Tensor, image: Tensor) -> None:
         chosen = torch.isin(index.cpu(), self.data.first(self.gallery))
