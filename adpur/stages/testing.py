@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from adpur.errors import ConfigError
 from adpur.lit.data.base import ImageData
 from adpur.lit.data.share import Shard
+from adpur.lit.estimate import estimate
 from adpur.lit.evaluation import Evaluation
 from adpur.report.table import show_run
 from adpur.stages.folder import set_aside
@@ -17,6 +18,11 @@ def test(cli: CLI, model: Evaluation, argv: Sequence[str]) -> None:
     data = cli.datamodule
     if not isinstance(data, ImageData):
         raise ConfigError(f"adpur test needs data: a subclass of ImageData, got {data!r}")
+    if cli.config["dry_run"]:
+        if cli.trainer.is_global_zero:
+            for line in estimate(cli.trainer, model, data, cli.shard.of if cli.shard else 1):
+                print(line, flush=True)
+        return
     if cli.config["fresh"]:
         set_aside(cli.folder)
     if cli.shard is not None:
