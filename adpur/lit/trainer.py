@@ -32,4 +32,4 @@ class Trainer(pl.Trainer):
             inference_mode=inference_mode,
             **kwargs,
         )
-        self.callbacks.append(Watch())  # type: ignore[attr-defined]
+        self.callbacks.insert(0, Watch())  # type: ignore[attr-defined]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import Toy, blocks, evaluation, in_child, killed_after, rows, run, trainer
+from toy import Toy, evaluation, in_child, killed_after, rows, run, trainer
 
 from adpur import ConfigError
 from adpur.lit.data.share import Shard, WholeBatches, batch_count
@@ -185,4 +185,3 @@ def test_a_dry_run_counts_what_a_run_calls_and_writes_nothing(tmp_path: Path) ->
         expected = sum(getattr(cost, kind) for cost in found.values())
         assert expected == pytest.approx(calls[kind], rel=0.1)
     assert all(cost.seconds > 0 for cost in found.values())
-    assert blocks()

@@ -31,7 +31,6 @@ class ImageData(pl.LightningDataModule):
     classes: int
     shard = Shard()
     """Which of the evaluated batches are this command's; all, but for `adpur test --shard`."""
-    allow_zero_length_dataloader_with_multiple_devices = True  # of a process without a batch
 
     def __init__(
         self,
@@ -41,6 +40,7 @@ class ImageData(pl.LightningDataModule):
         evaluate: Literal["test", "validation"] = "test",
     ) -> None:
         super().__init__()
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # a process without a batch
         if batch_size < 1 or (limit is not None and limit < 1):
             raise ConfigError(
                 f"batch_size and limit must be positive, got {batch_size} and {limit}"
