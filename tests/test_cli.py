@@ -421,7 +421,7 @@ def test_two_processes_end_with_one_table_and_refuse_together(away: Path) -> Non
     """The real launcher: the second process runs the same command line again."""
     tiny(away)
     argv = [sys.executable, "-m", "adpur", "test", "-c", "tiny", *FAST, "--model.rows=4",
-            "--trainer.devices=2", "--trainer.strategy=ddp"]  # fmt: skip
+            "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp"]  # fmt: skip
     done = subprocess.run(argv, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("| ssni-n ") == 1

@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 HELLO = struct.Struct("!16sI")
@@ -40,11 +41,8 @@ class Link:
 
     def say(self, word: Word) -> None:
         """Send, unless nobody listens any more."""
-        try:
-            with self._lock:
-                self.end.sendall(WORD.pack(*word))
-        except OSError:
-            pass
+        with suppress(OSError), self._lock:
+            self.end.sendall(WORD.pack(*word))
 
     def hear(self) -> Word | None:
         """The next word, or None once the other end is gone."""
@@ -58,6 +56,12 @@ class Link:
                 return None
             raw += part
         return Word(*WORD.unpack(raw))
+
+    def close(self) -> None:
+        """End it; closing alone would not wake the thread that listens."""
+        with suppress(OSError):
+            self.end.shutdown(socket.SHUT_RDWR)
+        self.end.close()
 
 
 class Company:
@@ -97,7 +101,7 @@ class Company:
         """End the connections."""
         self.over.set()
         for link in self.links.values():
-            link.end.close()
+            link.close()
 
     def _listen(self, other: int, link: Link) -> None:
         while not self.over.is_set() and not self._all.is_set():

@@ -3,10 +3,12 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from torch.multiprocessing import ProcessExitedException
 from toy import Toy, evaluation, in_child, killed_after, rows, run, trainer
 
 from adpur import ConfigError
@@ -84,9 +86,12 @@ def test_of_two_that_claim_at_once_one_wins(tmp_path: Path) -> None:
         Records(tmp_path).claim({"seed": 2}, [ATTACKED], shared=True)
 
 
-def test_more_processes_than_batches(straight: Path, tmp_path: Path) -> None:
-    run(tmp_path, data=Toy(batch_size=12), devices=2, strategy="ddp_fork")
-    assert rows(tmp_path) == rows(straight)
+def test_more_processes_than_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = shard("2/2", batch_size=5)  # one batch of three
+    monkeypatch.setattr(Toy, "_place", (0, 2))
+    with pytest.raises(ConfigError, match="each of 2 processes, got 1; take data.batch_size=3"):
+        data.test_dataloader()
+    assert len(shard("2/2", batch_size=3).test_dataloader()) == 1
 
 
 def test_stored_images_are_those_that_were_scored(straight: Path, tmp_path: Path) -> None:
@@ -119,14 +124,31 @@ def same_images(one: Path, other: Path) -> None:
         assert a and all(torch.equal(a[k], b[k]) for k in b)
 
 
-def killed_and_continued(folder: Path, straight: Path, kill: int, **kwargs: object) -> None:
-    """Killed by `kill -9` in the middle of its n-th record, then run as another number of shards."""
+def killed(kill: int, folder: Path, data: Toy) -> None:
+    """One process, ended by `kill -9` in the middle of its n-th record."""
 
     def work() -> None:
         killed_after(kill)()
-        run(folder, evaluation(store=True), shard("1/2", batch_size=2), **kwargs)  # type: ignore[arg-type]
+        run(folder, evaluation(store=True), data)
 
-    assert in_child(work) != 0
+    assert in_child(work) == -signal.SIGKILL
+
+
+def killed_of_two(kill: int, folder: Path, data: Toy) -> None:
+    """Two processes; the first to reach its n-th record dies, and the other ends by itself."""
+    plain, start = Records._append, time.monotonic()
+    killed_after(kill)()
+    try:
+        with pytest.raises(ProcessExitedException):
+            run(folder, evaluation(store=True), data, devices=2, strategy="ddp_fork")
+    finally:
+        Records._append = plain  # type: ignore[method-assign]
+    assert time.monotonic() - start < 60
+
+
+def continued(folder: Path, straight: Path) -> None:
+    """Finished as another number of shards, to the same bits."""
+    assert 0 < len(rows(folder)) < len(rows(straight))
     for k in (3, 1, 2):
         run(folder, evaluation(store=True), shard(f"{k}/3"))
     assert {line for line in rows(folder) if line.endswith("}")} == set(rows(straight))
@@ -134,43 +156,23 @@ def killed_and_continued(folder: Path, straight: Path, kill: int, **kwargs: obje
 
 
 def test_a_killed_shard_continues(straight: Path, tmp_path: Path) -> None:
-    killed_and_continued(tmp_path, straight, 4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kill", range(1, 11))
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_shard_continues_wherever_it_was(
-    kill: int, processes: int, straight: Path, tmp_path: Path
-) -> None:
-    two = {"devices": 2, "strategy": "ddp_fork"} if processes == 2 else {}
-    killed_and_continued(tmp_path, straight, kill, **two)
+    killed(4, tmp_path, shard("1/2", batch_size=2))
+    continued(tmp_path, straight)
 
 
 def test_a_process_killed_of_two_ends_the_other(straight: Path, tmp_path: Path) -> None:
-    """`kill -9` of one; the other ends by itself, and the same call finishes."""
+    killed_of_two(3, tmp_path, shard("1/1", batch_size=2))
+    continued(tmp_path, straight)
 
-    def work() -> None:
-        from adpur.records import Records
 
-        plain = Records.add
-
-        def add(self, column, scores):  # type: ignore[no-untyped-def]
-            plain(self, column, scores)
-            if scores[0].index == 105:  # the second batch: process 1
-                os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(0.5)
-
-        Records.add = add  # type: ignore[method-assign]
-        run(tmp_path, evaluation(store=True), devices=2, strategy="ddp_fork")
-
-    start = time.monotonic()
-    assert in_child(work) != 0
-    assert time.monotonic() - start < 60
-    assert 0 < len(rows(tmp_path)) < len(rows(straight))
-    run(tmp_path, evaluation(store=True), devices=2, strategy="ddp_fork")
-    assert rows(tmp_path) == rows(straight)
-    same_images(tmp_path, straight)
+@pytest.mark.slow
+@pytest.mark.parametrize("kill", range(1, 20, 2))
+@pytest.mark.parametrize("kind", [killed, killed_of_two])
+def test_a_killed_shard_continues_wherever_it_was(
+    kill: int, kind: Callable[[int, Path, Toy], None], straight: Path, tmp_path: Path
+) -> None:
+    kind(kill, tmp_path, shard("1/2", batch_size=1))
+    continued(tmp_path, straight)
 
 
 def test_a_dry_run_counts_what_a_run_calls_and_writes_nothing(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import queue
 import socket
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -11,9 +12,14 @@ from adpur.lit.watch import LOST, Company, Link, Word, host, join
 TOKEN = b"0123456789abcdef"
 
 
-def companies(world: int) -> tuple[list[Company], "queue.Queue[tuple[int, Word]]"]:
+Heard = queue.Queue[tuple[int, Word]]
+
+
+@pytest.fixture
+def three() -> Iterator[tuple[list[Company], Heard]]:
     """Connected, with every end that anyone hears of in a queue."""
-    heard: queue.Queue[tuple[int, Word]] = queue.Queue()
+    world = 3
+    heard: Heard = queue.Queue()
     server = socket.create_server(("127.0.0.1", 0))
     address = server.getsockname()
     links: dict[int, dict[int, Link]] = {}
@@ -28,7 +34,9 @@ def companies(world: int) -> tuple[list[Company], "queue.Queue[tuple[int, Word]]
         Company(rank, links[rank], lambda word, rank=rank: heard.put((rank, word)))
         for rank in range(world)
     ]
-    return made, heard
+    yield made, heard
+    for company in made:
+        company.close()
 
 
 def die(company: Company) -> None:
@@ -37,8 +45,8 @@ def die(company: Company) -> None:
         link.end.shutdown(socket.SHUT_RDWR)
 
 
-def test_all_meet_and_then_may_leave_in_any_order() -> None:
-    made, heard = companies(3)
+def test_all_meet_and_then_may_leave_in_any_order(three: tuple[list[Company], Heard]) -> None:
+    made, heard = three
     for company in made[:2]:
         company.finish()
         assert not company.together(0.02)
@@ -51,8 +59,8 @@ def test_all_meet_and_then_may_leave_in_any_order() -> None:
 
 
 @pytest.mark.parametrize("victim", [1, 2])
-def test_a_death_is_heard_by_all(victim: int) -> None:
-    made, heard = companies(3)
+def test_a_death_is_heard_by_all(victim: int, three: tuple[list[Company], Heard]) -> None:
+    made, heard = three
     made[0].finish()  # even by those that wait at the end
     made[victim].over.set()
     die(made[victim])
@@ -60,16 +68,16 @@ def test_a_death_is_heard_by_all(victim: int) -> None:
     assert told == {rank: Word(victim, LOST) for rank in range(3) if rank != victim}
 
 
-def test_the_death_of_the_first_is_heard_by_the_others() -> None:
-    made, heard = companies(3)
+def test_the_death_of_the_first_is_heard_by_the_others(three: tuple[list[Company], Heard]) -> None:
+    made, heard = three
     made[0].over.set()
     die(made[0])
     told = dict(heard.get(timeout=5) for _ in range(2))
     assert told == {1: Word(0, LOST), 2: Word(0, LOST)}
 
 
-def test_who_leaves_says_with_which_code() -> None:
-    made, heard = companies(3)
+def test_who_leaves_says_with_which_code(three: tuple[list[Company], Heard]) -> None:
+    made, heard = three
     made[2].leave(143)
     told = dict(heard.get(timeout=5) for _ in range(2))
     assert told == {0: Word(2, 143), 1: Word(2, 143)}

@@ -40,7 +40,6 @@ class ImageData(pl.LightningDataModule):
         evaluate: Literal["test", "validation"] = "test",
     ) -> None:
         super().__init__()
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # a process without a batch
         if batch_size < 1 or (limit is not None and limit < 1):
             raise ConfigError(
                 f"batch_size and limit must be positive, got {batch_size} and {limit}"
@@ -115,12 +114,15 @@ class ImageData(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         """This shard's images in whole batches, each batch on one process."""
         rank, world = self._place
-        images, batches = len(self.subset), len(self.batches)
+        images = len(self.subset)
         if images < world:
             raise ConfigError(f"{images} images cannot be shared by {world} processes")
-        if batches < world and rank == 0:
-            told = f"{batches} batches keep {batches} of {world} processes busy"
-            print(f"{told}; data.batch_size={max(1, images // (world * self.shard.of))} keeps all")
+        if len(self.batches) < world:  # Lightning would leave the idle out, and the others waiting
+            small = max(1, images // (world * self.shard.of))
+            raise ConfigError(
+                f"expected a batch for each of {world} processes, got {len(self.batches)}; "
+                f"take data.batch_size={small} or less (it changes no number)"
+            )
         chosen = torch.utils.data.Subset(self.split(self.evaluate), self.subset)
         return self._loader(chosen, WholeBatches(chosen, self.batch_size, self.shard, rank, world))
 
