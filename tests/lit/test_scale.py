@@ -89,7 +89,7 @@ def test_of_two_that_claim_at_once_one_wins(tmp_path: Path) -> None:
 def test_more_processes_than_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = shard("2/2", batch_size=5)  # one batch of three
     monkeypatch.setattr(Toy, "_place", (0, 2))
-    with pytest.raises(ConfigError, match="each of 2 processes, got 1; take data.batch_size=3"):
+    with pytest.raises(ConfigError, match=r"each of 2 processes, got 1; take data\.batch_size=3"):
         data.test_dataloader()
     assert len(shard("2/2", batch_size=3).test_dataloader()) == 1
 
