@@ -25,6 +25,7 @@ _HOMES = {
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
     "adpur.lit.callbacks.robustness": ["Robustness"],
     "adpur.lit.callbacks.samples": ["SampleGrid"],
+    "adpur.lit.data.cifar10": ["Cifar10"],
     "adpur.lit.data.digits": ["Digits"],
     "adpur.lit.evaluation": ["Evaluation", "Row"],
     "adpur.lit.training": ["ClassifierTraining", "DiffusionTraining"],
@@ -34,6 +35,7 @@ _HOMES = {
     "adpur.models.keyed": ["Keyed", "Seeded"],
     "adpur.models.ncsnpp": ["NCSNpp"],
     "adpur.models.networks": ["Networks"],
+    "adpur.models.published": ["cifar10_classifier"],
     "adpur.models.wideresnet": ["WideResNet"],
     "adpur.models.zoo": [
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",

@@ -13,7 +13,7 @@ LAYERS = [
     ["purify"],
     ["gradient", "ensemble", "defense"],
     ["threat"],
-    ["metrics", "records", "figures", "judge", "trial", "trust"],
+    ["metrics", "store", "records", "figures", "judge", "trial", "trust"],
     ["lit"],
     ["report", "analyse", "commands", "explain", "sweep", "stages", "cli", "__main__"],
 ]
