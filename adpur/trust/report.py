@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from adpur.trust.finding import (
     Case,
@@ -43,40 +45,30 @@ def examine(case: Case, record: Record, checks: Iterable[Probe | Review]) -> lis
 
 
 class Findings:
-    """What the checks of one run folder said; each process appends to its own file."""
+    """What the checks of one run folder said; each process appends to a file of its own."""
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
-        self.folder, self.file = folder, folder / f"trust-{rank}.jsonl"
+    def __init__(self, folder: Path, level: Level = Level.QUICK) -> None:
+        self.folder, self.level = folder, level
+        self.file = folder / f"trust-{uuid4().hex[:12]}.jsonl"
 
     def add(self, finding: Finding, seconds: float) -> None:
         """Append a finding and what it cost."""
+        entry = finding.as_dict() | {"seconds": seconds, "level": self.level}
         with self.file.open("a") as stream:
-            stream.write(json.dumps(finding.as_dict() | {"seconds": seconds}) + "\n")
+            stream.write(json.dumps(entry) + "\n")
 
-    def read(self) -> tuple[list[Finding], float]:
-        """Every finding once, sorted by check, and the seconds spent on all of them."""
-        entries = list(self._entries())
-        seconds = sum(entry.pop("seconds") for entry in entries)
-        found = {(e["check"], e["row"], e["attack"]): Finding(**e) for e in map(_graded, entries)}
-        return sorted(found.values(), key=lambda f: (_number(f.check), f.row, f.attack)), seconds
+    def read(self) -> list[Finding]:
+        """Every finding once, sorted by check."""
+        found = {(f.check, f.row, f.attack): f for f in map(_finding, self.entries())}
+        return sorted(found.values(), key=lambda f: (_number(f.check), f.row, f.attack))
 
     def knows(self, check: Check, case: Case) -> bool:
         """Whether this was asked in an earlier session."""
         asked = (check.check, case.row, case.block)
-        return any((e["check"], e["row"], e["attack"]) == asked for e in self._entries())
+        return any((e["check"], e["row"], e["attack"]) == asked for e in self.entries())
 
-    def write(self, level: Level, run_seconds: float) -> None:
-        """Put `trust.json` beside the records: what was found, and what it cost."""
-        found, seconds = self.read()
-        content = {
-            "level": level,
-            "seconds": seconds,
-            "run_seconds": run_seconds,
-            "findings": [finding.as_dict() for finding in found],
-        }
-        (self.folder / "trust.json").write_text(json.dumps(content, indent=1) + "\n")
-
-    def _entries(self) -> Iterator[dict[str, Any]]:
+    def entries(self) -> Iterator[dict[str, Any]]:
+        """Everything every process wrote."""
         for file in sorted(self.folder.glob("trust-*.jsonl")):
             for line in file.read_text().splitlines():
                 try:
@@ -85,16 +77,26 @@ class Findings:
                     continue  # torn by a kill; asked again
 
 
-def lines(folder: Path) -> list[str]:
-    """The report of a finished run as text; none, if it has none."""
-    file = folder / "trust.json"
-    if not file.is_file():
+def publish(folder: Path, run_seconds: float) -> list[str]:
+    """Put `trust.json` beside the records of a run, and return the report as lines.
+
+    No lines if nothing was asked.
+    """
+    findings = Findings(folder)
+    entries, found = list(findings.entries()), findings.read()
+    if not found:
         return []
-    content = json.loads(file.read_text())
-    spent, run = content["seconds"], content["run_seconds"]
-    share = f", {spent / run:.0%} of the run's {run:.0f} s" if run else ""
-    found = [Finding(**_graded(entry)) for entry in content["findings"]]
-    return [f"trust report ({content['level']}, {spent:.0f} s{share})", "", *table(found)]
+    spent = sum(entry["seconds"] for entry in entries)
+    level = max((Level(entry["level"]) for entry in entries), key=list(Level).index)
+    content = {
+        "level": level,
+        "seconds": spent,
+        "run_seconds": run_seconds,
+        "findings": [finding.as_dict() for finding in found],
+    }
+    (folder / "trust.json").write_text(json.dumps(content, indent=1) + "\n")
+    share = f", {spent / run_seconds:.0%} of the run's {run_seconds:.0f} s" if run_seconds else ""
+    return [f"trust report ({level}, {spent:.0f} s{share})", "", *table(found)]
 
 
 def table(found: Iterable[Finding]) -> list[str]:
@@ -120,8 +122,9 @@ def _asked(check: Check, level: Level) -> bool:
     return level is Level.FULL or level is check.level
 
 
-def _graded(entry: dict[str, Any]) -> dict[str, Any]:
-    return entry | {"grade": Grade(entry["grade"])}
+def _finding(entry: dict[str, Any]) -> Finding:
+    own = {f.name: entry[f.name] for f in fields(Finding)}
+    return Finding(**own | {"grade": Grade(entry["grade"])})
 
 
 def _number(check: str) -> tuple[int, str]:

@@ -40,7 +40,7 @@ class TrustReport(pl.Callback):
                 if not found.knows(check, case):
                     self._ask(module, found, check, case, lambda c=check, k=case: c.probe(k))
         trainer.strategy.barrier()
-        for finding in found.read()[0]:
+        for finding in found.read():
             if finding.grade is Grade.FAIL:
                 raise AttackError(
                     f"{finding.check} {finding.title}, {finding.row} / {finding.attack}: "
@@ -48,8 +48,10 @@ class TrustReport(pl.Callback):
                 )
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Review the records."""
+        """Review the records; a shard that others have yet to complete has none."""
         module, found = self._of(pl_module)
+        if not module.outcomes:
+            return
         for case, block in self._mine(module, RETRIED.get(self.level, 0)):
             record = recorded(module, block)
             for check in reviews(self.level):
@@ -58,13 +60,10 @@ class TrustReport(pl.Callback):
                         module, found, check, case,
                         lambda c=check, k=case, r=record: c.review(k, r),
                     )  # fmt: skip
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            found.write(self.level, sum(module.records.seconds().values()))
 
     def _of(self, module: pl.LightningModule) -> "tuple[Evaluation, Findings]":
         evaluation = cast("Evaluation", module)
-        return evaluation, Findings(evaluation.records.folder, module.global_rank)
+        return evaluation, Findings(evaluation.records.folder, self.level)
 
     def _mine(self, module: "Evaluation", count: int) -> Iterator[tuple[Case, Block]]:
         """This process's cases."""
