@@ -33,6 +33,9 @@ class Robustness(pl.Callback):
         eps: radii to run, in place of the attack's own.
         only: rows to run; all by default.
         levels: how the attack treats a computed t(x).
+        source: the row whose defence the attacker has, its purifier and its network, in place of the
+            one attacked (transfer). `gradient`, `knowledge` and every query are of that row; the
+            result is judged on this one.
         cosine: draws over which to compare the block's gradient with the exact one at the clean
             images, and report the cosine; 0 does not.
     """
@@ -47,6 +50,7 @@ class Robustness(pl.Callback):
         only: list[str] | None = None,
         levels: LevelGradient = LevelGradient(),
         cosine: int = 0,
+        source: str | None = None,
     ) -> None:
         if name.startswith(CLEAN):
             raise ConfigError(
@@ -58,13 +62,20 @@ class Robustness(pl.Callback):
         self.only = only
         self.levels = levels
         self.cosine = cosine
+        self.source = source
+        if source is not None and cosine:
+            raise ConfigError(
+                f"block {name!r}: cosine compares with the exact gradient of the row attacked, "
+                "which an attacker with a source does not have; leave one of them out"
+            )
         radii = eps if eps is not None else [attack.eps]
         self.attacks = [replace(attack, eps=float(e)) for e in radii]  # type: ignore[type-var]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Declare this block's columns, or say which row it cannot find."""
         module = _evaluation(pl_module)
-        if unknown := set(self.only or ()) - set(module.rows):
+        named = {*(self.only or ()), *([self.source] if self.source is not None else [])}
+        if unknown := named - set(module.rows):
             raise ConfigError(
                 f"block {self.name!r}: no row named {', '.join(sorted(unknown))}; "
                 f"there is: {', '.join(module.rows)}"
@@ -75,12 +86,13 @@ class Robustness(pl.Callback):
             "knowledge": self.knowledge,
             "levels": self.levels,
             "cosine": self.cosine,
+            "source": self.source,
             "only": self._rows(module),
         }
         if module.blocks.setdefault(self.name, describe(block)) != describe(block):
             raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
         for row in self._rows(module):
-            defense = module.defenses[row]
+            defense = module.defenses[self._attacked(row)]
             view = self.gradient.view(defense.purifier)
             view.check(defense.networks, defense.networks.shape)
             self.levels.check(view)
@@ -107,9 +119,10 @@ class Robustness(pl.Callback):
                 self._attack(module, Column(row, self.name, attack.eps), attack, batch)
 
     def _attack(self, module: Evaluation, column: Column, attack: Attack, batch: Batch) -> None:
-        defense = module.defenses[column.row]
+        attacked = self._attacked(column.row)
+        defense = module.defenses[attacked]
         view = self.gradient.view(defense.purifier)
-        random = module.bench(column.row, batch[0]).random or view != defense.purifier
+        random = module.bench(attacked, batch[0]).random or view != defense.purifier
 
         def search(x: Tensor, y: Tensor, noise: Noise, known: Knowledge, trace: Trace) -> Found:
             oracle = Oracle(defense, view, y, noise, known, levels=self.levels, random=random)
@@ -120,6 +133,10 @@ class Robustness(pl.Callback):
 
     def _rows(self, module: Evaluation) -> list[str]:
         return self.only if self.only is not None else list(module.rows)
+
+    def _attacked(self, row: str) -> str:
+        """The row whose defence the attack queries."""
+        return self.source if self.source is not None else row
 
     def _clean(self, row: str) -> Column:
         return Column(row, f"{CLEAN} ({self.name})")
