@@ -64,7 +64,7 @@ class Saved(Attack):
                 f"Saved: expected floating-point images {tuple(x.shape[1:])}, "
                 f"got {images.dtype} {tuple(images.shape[1:])} in {self.path}"
             )
-        return images.to(x)
+        return self.norm.project(images.to(x), x, self.eps)
 
     def files(self) -> list[Path]:
         """The safetensors files, sorted by name."""

@@ -8,7 +8,7 @@ import torch
 from attacks import CASES, DIFFPURE, NORMS, SSNI, Case, affine, oracle
 from problems import images
 
-from adpur import Identity, Noise, Norm, Purifier
+from adpur import L2, Identity, Linf, Noise, Norm, Purifier
 from adpur.judge import Bench, Found, judge
 from adpur.metrics.scoreboard import Outcome
 from adpur.threat.trace import Trace
@@ -19,14 +19,14 @@ each_norm = pytest.mark.parametrize("norm", NORMS, ids=repr)
 
 @each_attack
 @each_norm
-@pytest.mark.parametrize("eps", [0.0, 1 / 255, 0.3, 5.0])
-def test_it_stays_in_the_ball_and_the_range(case: Case, norm: Norm, eps: float) -> None:
+def test_it_stays_in_the_ball_and_the_range(case: Case, norm: Norm) -> None:
     x = images(6)
     x[0], x[1] = 0.0, 1.0  # pixels on the border
-    found = case.quick(eps, norm).run(oracle(), x)
-    assert norm.size(found - x).max() <= eps + 1e-9
-    assert found.min() >= 0 and found.max() <= 1
-    assert eps or torch.equal(found, x)
+    for eps in (0.0, 1 / 255, 0.3, 5.0):
+        found = case.quick(eps, norm).run(oracle(), x)
+        assert norm.size(found - x).max() <= eps + 1e-9
+        assert found.min() >= 0 and found.max() <= 1
+        assert eps or torch.equal(found, x)
 
 
 @each_attack
@@ -35,9 +35,9 @@ def test_it_stays_in_the_ball_and_the_range(case: Case, norm: Norm, eps: float) 
 def test_a_batch_is_its_images_alone(case: Case, norm: Norm, purifier: Purifier) -> None:
     attack, x, whole = case.quick(0.2, norm), images(6, torch.float32), oracle(purifier)
     together = attack.run(whole, x)
-    order = torch.tensor([3, 0, 5])
+    order = torch.tensor([3, 0, 5])  # another number of rows
     assert torch.equal(attack.run(whole.at(order), x[order]), together[order])
-    for i in range(6):
+    for i in (2, 5):
         row = torch.tensor([i])
         assert torch.equal(attack.run(whole.at(row), x[row]), together[row])
 
@@ -79,8 +79,11 @@ def test_its_key_decides_it(case: Case, norm: Norm) -> None:
 
 
 @each_attack
-@each_norm
-@pytest.mark.parametrize("purifier", [Identity(), DIFFPURE], ids=["fixed", "random"])
+@pytest.mark.parametrize(
+    ("norm", "purifier"),
+    [(Linf(), Identity()), (L2(), Identity()), (Linf(), DIFFPURE)],
+    ids=["Linf", "L2", "random"],
+)
 def test_it_reaches_the_worst_case(case: Case, norm: Norm, purifier: Purifier) -> None:
     problem, eps = affine(purifier), 0.05
     found = case.strong(eps, norm).run(problem.oracle, problem.x)
