@@ -9,7 +9,7 @@ from adpur.types import expand
 
 
 def strongest(candidates: Iterable[Tensor], score: Callable[[Tensor], Tensor]) -> Tensor:
-    """For each image `(B, C, H, W)` the candidate of the highest `score` `(B,)`; of equals the first.
+    """For each image the candidate `(B, C, H, W)` of highest `score` `(B,)`; of equals the first.
 
     A single candidate is not scored: there is nothing to choose.
     """

@@ -66,7 +66,7 @@ class PGD(Attack):
         oracle = replace(oracle, loss=self.loss)
         if self.target is not None:
             oracle = oracle.towards(self.target.labels(oracle, x))
-        runs = (oracle.restarted(restart) for restart in range(self.restarts))
+        runs = [oracle, *(oracle.restarted(restart) for restart in range(1, self.restarts))]
         kept = (found for run in runs for found in self._kept(run, x))
         return strongest(kept, lambda found: oracle.value(found, self.select))
 

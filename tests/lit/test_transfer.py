@@ -6,15 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from toy import ATTACK, Toy, rows, run
+from toy import ATTACK, DIFFPURE, Toy, evaluation, rows, run
 
-from adpur import ConfigError, Robustness, Saved
+from adpur import ConfigError, Robustness, Row, Saved
 from adpur.metrics.scoreboard import Column
-
-
-def sizes(folder: Path, row: str, attack: str) -> list[float]:
-    entries = (json.loads(line) for line in rows(folder))
-    return [e["size"] for e in entries if (e["row"], e["attack"]) == (row, attack)]
 
 
 def test_the_source_is_attacked_and_every_row_is_judged(tmp_path: Path) -> None:
@@ -45,14 +40,14 @@ def test_a_bad_source_is_told(tmp_path: Path) -> None:
 
 
 def test_stored_images_are_scored_again_to_the_same_numbers(tmp_path: Path) -> None:
-    module = run(tmp_path / "first")
+    defenses = {"diffpure": Row(DIFFPURE)}
+    block = Robustness("pgd", ATTACK)
+    module = run(tmp_path / "first", evaluation(defenses=defenses), callbacks=[block])
     kept = module.records.gallery(Column("diffpure", "pgd", 0.3))
     file = tmp_path / "kept.safetensors"
     save_file({k: kept[k] for k in ("index", "adversarial")}, file)
-    data = Toy(limit=None, size=10)
-    again = run(
-        tmp_path / "second", data=data, callbacks=[Robustness("saved", Saved(str(file), 0.3))]
-    )
+    block = Robustness("saved", Saved(str(file), 0.3))
+    again = run(tmp_path / "second", evaluation(defenses=defenses), Toy(size=10), callbacks=[block])
     new, old = (
         {s.index: s.predictions for s in m.outcomes[Column("diffpure", a, 0.3)].scores}
         for m, a in ((again, "saved"), (module, "pgd"))

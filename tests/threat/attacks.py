@@ -82,8 +82,8 @@ CASES = [
     Case(
         "square",
         lambda eps, norm: Square(eps, norm, steps=4, draws=2),
-        lambda eps, norm: Square(eps, norm, steps=120, draws=1, p_init=0.05),
-        0.5,  # Linf 1; in L2 a bump is 3 pixels wide at least, and the image has 4
+        lambda eps, norm: Square(eps, norm, steps=80, draws=1, p_init=0.05),
+        0.45,  # Linf 0.9; in L2 a bump is 3 pixels wide at least, and the image has 4
     ),
     Case(
         "spsa",

@@ -20,10 +20,10 @@ each_norm = pytest.mark.parametrize("norm", NORMS, ids=repr)
 @each_attack
 @each_norm
 def test_it_stays_in_the_ball_and_the_range(case: Case, norm: Norm) -> None:
-    x = images(6)
+    x, base = images(6), replace(oracle(Identity()), random=True)
     x[0], x[1] = 0.0, 1.0  # pixels on the border
     for eps in (0.0, 1 / 255, 0.3, 5.0):
-        found = case.quick(eps, norm).run(oracle(), x)
+        found = case.quick(eps, norm).run(base, x)
         assert norm.size(found - x).max() <= eps + 1e-9
         assert found.min() >= 0 and found.max() <= 1
         assert eps or torch.equal(found, x)
@@ -43,17 +43,14 @@ def test_a_batch_is_its_images_alone(case: Case, norm: Norm, purifier: Purifier)
 
 
 @each_attack
-@each_norm
-def test_without_a_radius_the_judged_matrix_is_the_clean_one(case: Case, norm: Norm) -> None:
-    x, base, attack = images(6, torch.float32), oracle(), case.quick(0.0, norm)
+def test_without_a_radius_the_judged_matrix_is_the_clean_one(case: Case) -> None:
+    x, base, attack = images(6, torch.float32), oracle(), case.quick(0.0, Linf())
 
     def search(x, y, noise, knowledge, trace):  # type: ignore[no-untyped-def]
         return Found(attack.run(replace(base, noise=noise, trace=trace), x))
 
     scene = (base.defense, x, base.y, Noise(torch.arange(6)), Bench(draws=8, select=4))
-    clean, null = (
-        Outcome.of(v.scores) for v in (judge(*scene), judge(*scene, search=search, norm=norm))
-    )
+    clean, null = (Outcome.of(v.scores) for v in (judge(*scene), judge(*scene, search=search)))
     assert np.array_equal(null.predictions, clean.predictions)
     assert np.array_equal(null.mean_logits, clean.mean_logits)
     assert [s.strength for s in null.scores] == [s.strength for s in clean.scores]
@@ -68,14 +65,12 @@ def test_it_moves_nothing_global_and_leaves_no_gradient(case: Case) -> None:
 
 
 @each_attack
-@each_norm
-def test_its_key_decides_it(case: Case, norm: Norm) -> None:
-    attack, x, noise = case.quick(0.2, norm), images(6), Noise(torch.arange(6), seed=1)
+def test_its_key_decides_it(case: Case) -> None:
+    attack, x, noise = case.quick(0.2, L2()), images(6), Noise(torch.arange(6), seed=1)
     one, two = (attack.run(oracle(DIFFPURE, noise=noise), x) for _ in range(2))
     assert torch.equal(one, two)
     other = attack.run(oracle(DIFFPURE, noise=replace(noise, seed=2)), x)
-    if norm == NORMS[1]:  # signs of few pixels can agree
-        assert (other != one).flatten(1).any(1).sum() >= 4
+    assert (other != one).flatten(1).any(1).sum() >= 4
 
 
 @each_attack
@@ -93,14 +88,13 @@ def test_it_reaches_the_worst_case(case: Case, norm: Norm, purifier: Purifier) -
 
 
 @each_attack
-@each_norm
-def test_no_image_is_skipped(case: Case, norm: Norm) -> None:
+def test_no_image_is_skipped(case: Case) -> None:
     """Of six images the defence gets half wrong; only attacks published so leave those alone."""
     if case.gates:
         pytest.skip("takes images for broken, as published")
     right, x = oracle().y, images(6)
     y = torch.where(torch.arange(6) < 3, right, (right + 1) % 3)
-    found = case.quick(0.1, norm).run(oracle(DIFFPURE, y), x)
+    found = case.quick(0.1, Linf()).run(oracle(DIFFPURE, y), x)
     assert (found != x).flatten(1).any(1).all()
 
 

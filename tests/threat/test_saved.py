@@ -37,7 +37,7 @@ def test_each_image_has_its_own_by_dataset_row(folder: Path) -> None:
     rows = torch.tensor([3, 0])
     assert torch.equal(Saved(str(folder), 1.0).run(base.at(rows), x[rows]), found[rows])
     one = store(folder.parent / "one.safetensors", list(range(6)), 1 - x)
-    assert torch.equal(Saved(str(one)).run(base, x), found)
+    assert torch.equal(Saved(str(one), 1.0).run(base, x), found)
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=repr)

@@ -33,9 +33,8 @@ class Robustness(pl.Callback):
         eps: radii to run, in place of the attack's own.
         only: rows to run; all by default.
         levels: how the attack treats a computed t(x).
-        source: the row whose defence the attacker has, its purifier and its network, in place of the
-            one attacked (transfer). `gradient`, `knowledge` and every query are of that row; the
-            result is judged on this one.
+        source: the row whose defence the attacker has, purifier and network, in place of the one
+            that is judged (transfer); every query and gradient is of that row.
         cosine: draws over which to compare the block's gradient with the exact one at the clean
             images, and report the cosine; 0 does not.
     """
