@@ -104,6 +104,27 @@ def test_square_keeps_no_lucky_draw() -> None:
     assert trace.values == [2 * 19 * 3] * 6  # both sides, every time: nothing is remembered
 
 
+def test_square_compares_on_the_same_draws_and_then_on_new_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen, answers = [], Oracle.answers
+
+    def watched(self: Oracle, x: Tensor, draws: int, iteration: int = 0) -> Tensor:
+        seen.append(iteration)
+        return answers(self, x, draws, iteration)
+
+    monkeypatch.setattr(Oracle, "answers", watched)
+    Square(0.1, steps=4, draws=2).run(oracle(DIFFPURE), images(6))
+    assert seen == [1, 1, 2, 2, 3, 3]
+
+
+def test_an_adaptive_step_keeps_the_direction_in_l2() -> None:
+    grad = images(6) - 0.5
+    mean = grad.square().mean((1, 2, 3), keepdim=True).expand_as(grad)
+    assert torch.allclose(L2().moment(grad), mean)
+    assert torch.equal(Linf().moment(grad), grad * grad)
+
+
 def test_square_remembers_what_cannot_change() -> None:
     trace, x = Trace(6), images(6)
     base = replace(oracle(Identity()), trace=trace)
