@@ -83,7 +83,7 @@ class Square(Attack):
         """Pixels along a square at an iteration.
 
         >>> [Square().side(k, 32, 32) for k in (1, 11, 51, 4999)]
-        [29, 20, 14, 2]
+        [29, 20, 14, 3]
         """
         share = self.p_init / 2 ** sum(step > k for k in HALVINGS)
         return min(max(1, round((share * height * width) ** 0.5)), height, width)
