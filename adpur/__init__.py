@@ -55,12 +55,18 @@ _HOMES = {
     "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
     "adpur.threat.ball": ["L2", "Linf", "Norm"],
     "adpur.threat.assuming": ["Assuming"],
+    "adpur.threat.decay": ["CosineDecay", "Decay", "FixedStep", "StepwiseDecay"],
     "adpur.threat.knowledge": [
         "Knowledge", "dw_both", "dw_forward", "dw_semi", "replay", "white_box",
     ],
     "adpur.threat.losses": ["DLR", "CrossEntropy", "Loss", "Margin"],
     "adpur.threat.oracle": ["LevelGradient", "Oracle"],
-    "adpur.threat.pgd": ["PGD"],
+    "adpur.threat.pgd": ["PGD", "fgsm"],
+    "adpur.threat.random": ["RandomNoise"],
+    "adpur.threat.saved": ["Saved"],
+    "adpur.threat.spsa": ["SPSA"],
+    "adpur.threat.square": ["Square"],
+    "adpur.threat.sticky": ["StickyPGD"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

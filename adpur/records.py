@@ -32,9 +32,13 @@ from adpur.store import ImageStore
 
 
 def describe(value: Any) -> Any:
-    """A JSON form of any tree of frozen dataclasses: class names, fields, plain values."""
+    """A JSON form of any tree of frozen dataclasses: class names, fields, plain values.
+
+    A field that two equal values may differ in (`compare=False`) is no part of what they are.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        compared = (f.name for f in dataclasses.fields(value) if f.compare)
+        fields = {name: describe(getattr(value, name)) for name in compared}
         return {"class": type(value).__name__} | fields
     if isinstance(value, Enum):
         return value.name

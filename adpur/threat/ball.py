@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from adpur.noise import Noise, Stream
+from adpur.threat.patches import Bumps, Patches, Signs
 from adpur.types import expand
 
 
@@ -29,6 +30,14 @@ class Norm(ABC):
     def start(self, origin: Tensor, eps: float, noise: Noise) -> Tensor:
         """A uniform point of the ball."""
 
+    @abstractmethod
+    def moment(self, grad: Tensor) -> Tensor:
+        """What an adaptive step divides by, squared: of every pixel (Linf), or of the image."""
+
+    @abstractmethod
+    def patches(self) -> Patches:
+        """What the Square attack paints in this ball."""
+
 
 @dataclass(frozen=True)
 class Linf(Norm):
@@ -50,6 +59,14 @@ class Linf(Norm):
         """Uniform in the cube."""
         moved = origin + eps * (2 * noise.uniform(origin, Stream.ATTACK) - 1)
         return self.project(moved, origin, eps)
+
+    def moment(self, grad: Tensor) -> Tensor:
+        """g_i^2, as in Adam."""
+        return grad * grad
+
+    def patches(self) -> Patches:
+        """Stripes and squares of +-eps."""
+        return Signs()
 
 
 @dataclass(frozen=True)
@@ -77,3 +94,12 @@ class L2(Norm):
         # exp and log, not a power, whose last bit depends on a row's place in the batch
         radius = eps * (share.log() / origin[0].numel()).exp()
         return self.project(origin + unit * expand(radius, origin), origin, eps)
+
+    def moment(self, grad: Tensor) -> Tensor:
+        """The image's mean g_i^2: Adam's own would turn a gradient towards its signs."""
+        mean = self.size(grad).square() / grad[0].numel()
+        return expand(mean, grad).expand_as(grad)
+
+    def patches(self) -> Patches:
+        """Bumps that carry the whole radius."""
+        return Bumps()

@@ -82,7 +82,11 @@ class Knowledge:
         return keys.tiled("vote", votes) if self.pool is not None and votes > 1 else keys
 
     def select(self, noise: Noise, draws: int, iteration: int = 0) -> Noise:
-        """Keys on which an attack compares its own candidates; never the evaluation's."""
+        """Keys on which an attack compares its own candidates; never the evaluation's.
+
+        No more of a wholly known pool than it has.
+        """
+        draws = min(draws, self.draws(draws))
         noise = noise.fold(source=Source.SELECT, iteration=iteration)
         return self._known(noise.repeat(draws), iteration * draws)
 

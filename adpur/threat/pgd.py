@@ -1,35 +1,43 @@
 """Projected gradient descent with expectation over transformation."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
+from adpur.errors import ConfigError
 from adpur.threat.attack import Attack, Target, check_budget
 from adpur.threat.ball import Linf, Norm
+from adpur.threat.choice import strongest
+from adpur.threat.decay import Decay, FixedStep
 from adpur.threat.losses import CrossEntropy, Loss
 from adpur.threat.oracle import Oracle
-from adpur.types import expand
 
 
 @dataclass(frozen=True)
 class PGD(Attack):
     """PGD (Madry et al. 2018) on the mean loss over `eot` draws of the defence.
 
-    The last iterate of each restart is kept; of several restarts, the one with the highest mean
-    loss on `select` selection draws. Nothing is decided on one draw, and no image is skipped.
+    The last iterate is kept, or the best of several. Whatever there is to choose, among iterates or
+    restarts, is chosen by the mean loss over `select` selection draws, the same for all: nothing
+    is decided on one draw or on those of the attack. No image is skipped.
 
     Args:
         eps: radius in [0, 1] units.
-        step_size: per iteration; 2.5 eps / steps by default.
+        step_size: of the first iteration; 2.5 eps / steps by default.
         steps: iterations.
         norm: Linf (sign steps) or L2 (normalised steps).
         eot: draws whose gradients are averaged at each iteration.
         random_start: begin at a uniform point of the ball, else at the clean image.
         restarts: independent runs.
-        select: selection draws that decide between restarts.
+        select: selection draws that choose.
         target: the class to aim at; untargeted by default.
         loss: what it raises.
+        candidates: iterates of each restart to choose among, evenly spaced, the last of them the
+            last. 1 keeps the last, as Lee & Kim and ADDT do; each more costs `select` forwards.
+        decay: how the step size falls.
+        sign_step: step along the sign of the gradient in any norm. What Lee & Kim's code does in
+            L2: a weaker attack, here to repeat their numbers.
     """
 
     eps: float = 8 / 255
@@ -42,30 +50,40 @@ class PGD(Attack):
     select: int = 10
     target: Target | None = None
     loss: Loss = CrossEntropy()
+    candidates: int = 1
+    decay: Decay = FixedStep()
+    sign_step: bool = False
 
     def __post_init__(self) -> None:
-        check_budget(self, "steps", "eot", "restarts", "select")
+        check_budget(self, "steps", "eot", "restarts", "select", "candidates")
+        if self.candidates > self.steps:
+            raise ConfigError(
+                f"PGD candidates must be at most its {self.steps} steps, got {self.candidates}"
+            )
 
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""
         oracle = replace(oracle, loss=self.loss)
         if self.target is not None:
             oracle = oracle.towards(self.target.labels(oracle, x))
-        best = self._once(oracle, x)
-        if self.restarts == 1:
-            return best
-        best_value = oracle.value(best, self.select)
-        for restart in range(1, self.restarts):
-            found = self._once(oracle.restarted(restart), x)
-            value = oracle.value(found, self.select)
-            best = torch.where(expand(value > best_value, x).bool(), found, best)
-            best_value = torch.maximum(value, best_value)
-        return best
+        runs = [oracle, *(oracle.restarted(restart) for restart in range(1, self.restarts))]
+        kept = (found for run in runs for found in self._kept(run, x))
+        return strongest(kept, lambda found: oracle.value(found, self.select))
 
-    def _once(self, oracle: Oracle, x: Tensor) -> Tensor:
+    def _kept(self, oracle: Oracle, x: Tensor) -> Iterator[Tensor]:
+        """The iterates of one restart that may be chosen."""
+        wanted = {self.steps * (k + 1) // self.candidates for k in range(self.candidates)}
         step = self.step_size if self.step_size is not None else 2.5 * self.eps / self.steps
+        direction = Linf().direction if self.sign_step else self.norm.direction
         found = self.norm.start(x, self.eps, oracle.noise) if self.random_start else x
         for iteration in range(self.steps):
             _, grad = oracle.value_and_grad(found, iteration, self.eot)
-            found = self.norm.project(found + step * self.norm.direction(grad), x, self.eps)
-        return found
+            moved = found + step * self.decay.share(iteration, self.steps) * direction(grad)
+            found = self.norm.project(moved, x, self.eps)
+            if iteration + 1 in wanted:
+                yield found
+
+
+def fgsm(eps: float = 8 / 255, norm: Norm = Linf(), eot: int = 10) -> PGD:
+    """FGSM (Goodfellow et al. 2015): one step of the whole radius from the clean image."""
+    return PGD(eps, steps=1, norm=norm, eot=eot, random_start=False)

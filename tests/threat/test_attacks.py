@@ -98,7 +98,8 @@ def test_targeted_attacks_approach_their_target() -> None:
 
 def test_restarts_keep_the_best_mean_loss_on_selection_draws() -> None:
     base, x = oracle(Diffusion(Constant(60), Strided(20))), images(6)
-    runs = [PGD(0.3, steps=1, eot=1, step_size=0.01)._once(base.restarted(r), x) for r in range(3)]
+    one = PGD(0.3, steps=1, eot=1, step_size=0.01)
+    runs = [one.run(base.restarted(r), x) for r in range(3)]
     best = PGD(0.3, steps=1, eot=1, step_size=0.01, restarts=3, select=4).run(base, x)
     values = torch.stack([base.value(run, 4) for run in runs])
     assert torch.equal(best, torch.stack(runs)[values.argmax(0), torch.arange(6)])

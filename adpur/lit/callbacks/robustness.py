@@ -30,6 +30,8 @@ class Robustness(pl.Callback):
         eps: radii to run, in place of the attack's own.
         only: rows to run; all by default.
         levels: how the attack treats a computed t(x).
+        source: the row whose defence the attacker has, purifier and network, in place of the one
+            that is judged (transfer); every query and gradient is of that row.
         cosine: draws over which to compare the block's gradient with the exact one at the clean
             images, and report the cosine; 0 does not.
     """
@@ -44,6 +46,7 @@ class Robustness(pl.Callback):
         only: list[str] | None = None,
         levels: LevelGradient = LevelGradient(),
         cosine: int = 0,
+        source: str | None = None,
     ) -> None:
         if name.startswith(CLEAN):
             raise ConfigError(
@@ -55,13 +58,20 @@ class Robustness(pl.Callback):
         self.only = only
         self.levels = levels
         self.cosine = cosine
+        self.source = source
+        if source is not None and cosine:
+            raise ConfigError(
+                f"block {name!r}: cosine compares with the exact gradient of the row attacked, "
+                "which an attacker with a source does not have; leave one of them out"
+            )
         radii = eps if eps is not None else [attack.eps]
         self.attacks = [replace(attack, eps=float(e)) for e in radii]  # type: ignore[type-var]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Declare this block's columns, or say which row it cannot find."""
         module = _evaluation(pl_module)
-        if unknown := set(self.only or ()) - set(module.rows):
+        named = {*(self.only or ()), *([self.source] if self.source is not None else [])}
+        if unknown := named - set(module.rows):
             raise ConfigError(
                 f"block {self.name!r}: no row named {', '.join(sorted(unknown))}; "
                 f"there is: {', '.join(module.rows)}"
@@ -72,13 +82,14 @@ class Robustness(pl.Callback):
             "knowledge": self.knowledge,
             "levels": self.levels,
             "cosine": self.cosine,
+            "source": self.source,
             "only": self._rows(module),
         }
         told = describe(described)
         if module.blocks.setdefault(self.name, told) != told:
             raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
         for row in self._rows(module):
-            defense = module.defenses[row]
+            defense = module.defenses[self._attacked(row)]
             view = self.gradient.view(defense.purifier)
             view.check(defense.networks, defense.networks.shape)
             self.levels.check(view)
@@ -106,11 +117,15 @@ class Robustness(pl.Callback):
             block = module.attacks[row, self.name]
             module.judge(block.clean, batch, knowledge=self.knowledge)
             for column in block.columns:
-                trial = block.at(column.eps, module.bench(row, batch[0]).random)
+                trial = block.at(column.eps, module.bench(self._attacked(row), batch[0]).random)
                 module.judge(column, batch, trial.search, self.knowledge, trial.attack.norm)
 
     def _rows(self, module: Evaluation) -> list[str]:
         return self.only if self.only is not None else list(module.rows)
+
+    def _attacked(self, row: str) -> str:
+        """The row whose defence the attack queries."""
+        return self.source if self.source is not None else row
 
 
 def _evaluation(module: pl.LightningModule) -> Evaluation:

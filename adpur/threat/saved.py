@@ -1,0 +1,90 @@
+"""Adversarial images made before, scored again."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from adpur.errors import ConfigError
+from adpur.threat.attack import Attack, check_budget
+from adpur.threat.ball import Linf, Norm
+from adpur.threat.oracle import Oracle
+
+CHUNK = 2**22
+
+
+@dataclass(frozen=True)
+class Saved(Attack):
+    """The images another attack left in safetensors files, by dataset row.
+
+    Each file holds `index` `(n,)` and `adversarial` `(n, C, H, W)` in [0, 1], as a run's own do.
+    They are projected and judged like any attack's. A run is identified by what the files hold,
+    not by where they are.
+
+    Args:
+        path: a file, or a folder of them.
+        eps: radius they are projected to.
+        norm: Linf or L2.
+
+    Raises:
+        ConfigError: if there is no such file, or an image that is evaluated is not there.
+    """
+
+    path: str = field(compare=False)
+    eps: float = 8 / 255
+    norm: Norm = Linf()
+    sha256: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        check_budget(self)
+        digest = hashlib.sha256()
+        for file in self.files():
+            with file.open("rb") as stream:
+                while part := stream.read(CHUNK):
+                    digest.update(part)
+        object.__setattr__(self, "sha256", digest.hexdigest())
+
+    def run(self, oracle: Oracle, x: Tensor) -> Tensor:
+        """See the class."""
+        wanted = oracle.noise.index.tolist()
+        found = dict(self._images(set(wanted)))
+        if missing := sorted(set(wanted) - found.keys()):
+            told = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+            raise ConfigError(
+                f"Saved: {self.path} lacks {len(missing)} of the {len(wanted)} images of a batch: "
+                f"dataset rows {told}; evaluate the images that were attacked"
+            )
+        images = torch.stack([found[i] for i in wanted])
+        if images.shape != x.shape or not images.is_floating_point():
+            raise ConfigError(
+                f"Saved: expected floating-point images {tuple(x.shape[1:])}, "
+                f"got {images.dtype} {tuple(images.shape[1:])} in {self.path}"
+            )
+        return self.norm.project(images.to(x), x, self.eps)
+
+    def files(self) -> list[Path]:
+        """The safetensors files, sorted by name."""
+        path = Path(self.path)
+        files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+        if not files or not files[0].is_file():
+            raise ConfigError(
+                f"Saved: expected a safetensors file or a folder of them, found none at {path}"
+            )
+        return files
+
+    def _images(self, wanted: set[int]) -> Iterator[tuple[int, Tensor]]:
+        for file in self.files():
+            try:
+                with safe_open(file, "pt") as held:
+                    images = held.get_slice("adversarial")
+                    for place, index in enumerate(held.get_tensor("index").tolist()):
+                        if index in wanted:
+                            yield index, images[place]
+            except SafetensorError as error:
+                raise ConfigError(
+                    f"Saved: {file} is not a safetensors file with index and adversarial ({error})"
+                ) from error

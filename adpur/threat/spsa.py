@@ -1,0 +1,89 @@
+"""SPSA: gradient ascent on differences of losses."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from adpur.errors import ConfigError
+from adpur.noise import Stream
+from adpur.threat.attack import Attack, check_budget
+from adpur.threat.ball import Linf, Norm
+from adpur.threat.losses import Loss, Margin
+from adpur.threat.oracle import Oracle
+
+
+@dataclass(frozen=True)
+class SPSA(Attack):
+    """SPSA (Uesato et al. 2018): Adam on estimates (f(x + delta v) - f(x - delta v)) / (2 delta v).
+
+    Every image has its own directions v of random signs, every direction its own K draws of the
+    defence; x +- delta v is kept in [0, 1]. The last iterate is returned. An iteration costs
+    2 samples draws forwards an image.
+
+    Args:
+        eps: radius in [0, 1] units.
+        step_size: Adam's, per pixel.
+        steps: iterations.
+        norm: Linf, or L2, where Adam's second moment is the image's mean.
+        samples: directions of each estimate.
+        draws: K, selection draws of each difference.
+        delta: how far the two sides are from the image.
+        paired: both sides share their noise. Without, as in other libraries, the difference
+            is mostly noise: the direction's cosine to the true gradient is near 0.
+        loss: what it raises.
+    """
+
+    eps: float = 8 / 255
+    step_size: float = 0.01
+    steps: int = 100
+    norm: Norm = Linf()
+    samples: int = 128
+    draws: int = 1
+    delta: float = 0.01
+    paired: bool = True
+    loss: Loss = Margin()
+
+    def __post_init__(self) -> None:
+        check_budget(self, "steps", "samples", "draws")
+        if not self.delta > 0:
+            raise ConfigError(f"SPSA delta must be positive, got {self.delta}")
+
+    def run(self, oracle: Oracle, x: Tensor) -> Tensor:
+        """See the class."""
+        oracle, found = replace(oracle, loss=self.loss), x
+        mean, square = torch.zeros_like(x), torch.zeros_like(x)
+        for step in range(self.steps):
+            grad = self.estimate(oracle, found, step)
+            mean = 0.9 * mean + 0.1 * grad
+            square = 0.999 * square + 0.001 * self.norm.moment(grad)
+            seen, seen_square = 1 - 0.9 ** (step + 1), 1 - 0.999 ** (step + 1)
+            moved = (mean / seen) / ((square / seen_square).sqrt() + 1e-8)
+            found = self.norm.project(found + self.step_size * moved, x, self.eps)
+        return found
+
+    def estimate(self, oracle: Oracle, x: Tensor, step: int = 0) -> Tensor:
+        """The estimated gradient of the oracle's loss `(B, C, H, W)` at one iteration."""
+        total = torch.zeros_like(x)
+        for sample in range(step * self.samples, (step + 1) * self.samples):
+            total = total + self._along(oracle, x, sample)
+        return total / self.samples
+
+    def _along(self, oracle: Oracle, x: Tensor, sample: int) -> Tensor:
+        """The estimate from one direction."""
+        u = oracle.noise.fold(iteration=sample).uniform(x, Stream.ATTACK)
+        way = torch.where(u < 0.5, -self.delta, self.delta).to(x)
+        up, down = (x + way).clamp(0, 1), (x - way).clamp(0, 1)
+        gain = self._gain(oracle, up, down, sample)
+        return gain.to(x).view(-1, 1, 1, 1) / (up - down)
+
+    def _gain(self, oracle: Oracle, up: Tensor, down: Tensor, sample: int) -> Tensor:
+        """f(up) - f(down) `(B,)`; in one call where they share their draws."""
+        if not self.paired:
+            sides = (oracle.value(v, self.draws, 2 * sample + k) for k, v in enumerate((up, down)))
+            above, below = sides
+        else:
+            rows = torch.arange(len(up), device=up.device).repeat(2)
+            value = oracle.at(rows).value(torch.cat((up, down)), self.draws, sample)
+            above, below = value.chunk(2)
+        return above - below

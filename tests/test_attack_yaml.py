@@ -1,0 +1,53 @@
+"""Every attack is reached from YAML by its name."""
+
+from pathlib import Path
+
+import pytest
+
+from adpur import ConfigError, Robustness, Square
+from adpur.cli import resolve_config
+from adpur.stages import parse
+
+BLOCKS = """
+    - {class_path: adpur.Robustness, init_args: {name: fgsm, attack: {class_path: adpur.fgsm, init_args: {eps: 8/255, eot: 4}}}}
+    - {class_path: adpur.Robustness, init_args: {name: random, attack: {class_path: adpur.RandomNoise, init_args: {eps: 0.5, norm: adpur.L2, points: 7}}}}
+    - {class_path: adpur.Robustness, init_args: {name: square, eps: [0.1, 0.2], attack: {class_path: adpur.Square, init_args: {norm: {class_path: adpur.L2}, steps: 9}}}}
+    - {class_path: adpur.Robustness, init_args: {name: spsa, attack: {class_path: adpur.SPSA, init_args: {samples: 8, loss: adpur.CrossEntropy}}}}
+    - {class_path: adpur.Robustness, init_args: {name: sticky, gradient: adpur.BPDA, attack: {class_path: adpur.StickyPGD, init_args: {step_size: 2/255}}}}
+    - {class_path: adpur.Robustness, init_args: {name: best, attack: {class_path: adpur.PGD, init_args: {candidates: 4, decay: adpur.CosineDecay, sign_step: true}}}}
+    - {class_path: adpur.Robustness, init_args: {name: gowal, attack: {class_path: adpur.PGD, init_args: {decay: {class_path: adpur.StepwiseDecay, init_args: {at: [0.5, 0.75]}}}}}}
+    - {class_path: adpur.Robustness, init_args: {name: transfer, source: undefended, attack: {class_path: adpur.PGD}}}
+"""
+
+
+def config(folder: Path, blocks: str) -> str:
+    head, _ = Path(resolve_config("ssni_digits")).read_text().split("  callbacks:\n")
+    file = folder / "attacks.yaml"
+    file.write_text(f"{head}  callbacks:\n{blocks.strip(chr(10))}\n")
+    return str(file)
+
+
+def test_every_attack_is_reached_from_yaml(tmp_path: Path) -> None:
+    cli = parse("test", ["-c", config(tmp_path, BLOCKS), "--trainer.logger=false"])
+    blocks = {c.name: c for c in cli.trainer.callbacks if isinstance(c, Robustness)}
+    assert list(blocks) == [
+        "fgsm",
+        "random",
+        "square",
+        "spsa",
+        "sticky",
+        "best",
+        "gowal",
+        "transfer",
+    ]
+    fgsm, square = blocks["fgsm"].attacks[0], blocks["square"].attacks
+    assert fgsm.eps == 8 / 255 and fgsm.steps == 1 and not fgsm.random_start
+    assert [type(a) for a in square] == [Square, Square] and [a.eps for a in square] == [0.1, 0.2]
+    assert blocks["gowal"].attacks[0].decay.at == (0.5, 0.75)
+    assert blocks["transfer"].source == "undefended"
+
+
+def test_a_missing_file_of_stored_images_is_one_line(tmp_path: Path) -> None:
+    block = "    - {class_path: adpur.Robustness, init_args: {name: saved, attack: {class_path: adpur.Saved, init_args: {path: nowhere}}}}"
+    with pytest.raises(ConfigError, match="expected a safetensors file or a folder of them"):
+        parse("test", ["-c", config(tmp_path, block), "--trainer.logger=false"])
