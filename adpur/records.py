@@ -56,8 +56,13 @@ class Records:
         self.folder, self.rank = folder, rank
         self.scores: dict[Column, dict[int, Score]] = {}
 
-    def claim(self, identity: dict[str, Any], columns: list[Column]) -> None:
-        """Make the folder this identity's, or refuse with the differences; first process only."""
+    def claim(
+        self, identity: dict[str, Any], columns: list[Column], about: dict[str, Any] | None = None
+    ) -> None:
+        """Make the folder this identity's, or refuse with the differences; first process only.
+
+        What is told `about` it makes no difference.
+        """
         file = self.folder / "manifest.json"
         if file.is_file() and any(self.folder.glob("rows-*.jsonl")):  # else nothing is at stake
             before = json.loads(file.read_text())["identity"]
@@ -68,6 +73,7 @@ class Records:
                 )
             return
         manifest = {"identity": identity, "sha256": digest(identity), "columns": columns}
+        manifest["about"] = about or {}
         with _reported(file):
             self.folder.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(".part")

@@ -20,7 +20,8 @@ from adpur.judge import Bench, Search, Verdict, judge, unattacked
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import RowRuns
 from adpur.metrics.scoreboard import Column, Outcome
-from adpur.models.fingerprint import fingerprint
+from adpur.metrics.threats import headline, unions
+from adpur.models.fingerprint import architecture, fingerprint
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Purifier
@@ -132,7 +133,7 @@ class Evaluation(pl.LightningModule):
         refusal = ""
         if self.trainer.is_global_zero:
             try:
-                self.records.claim(identity, self.columns)
+                self.records.claim(identity, self.columns, self.about())
             except ConfigError as error:
                 refusal = str(error)
         if refusal := self.trainer.strategy.broadcast(refusal):
@@ -169,6 +170,16 @@ class Evaluation(pl.LightningModule):
                 "cudnn_tf32": torch.backends.cudnn.allow_tf32,
             },
             "versions": {"adpur": adpur.__version__, "torch": torch.__version__},
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What the networks are called; their fingerprints are what counts."""
+        nets = {name: defense.networks for name, defense in self.defenses.items()}
+        return {
+            "architectures": {
+                name: {part: architecture(net) for part, net in found.named_children()}
+                for name, found in nets.items()
+            }
         }
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -236,7 +247,7 @@ class Evaluation(pl.LightningModule):
             seconds = self.records.seconds()
             for row_runs in self._row_runs():
                 for row in self.rows:
-                    row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
+                    row_runs.log_row(row, row_summary(row, self.outcomes, seconds, self.blocks))
 
     def _keep(self, column: Column, index: Tensor, x: Tensor, verdict: Verdict) -> None:
         chosen = torch.isin(index.cpu(), self.data.first(self.gallery))
@@ -257,23 +268,28 @@ def idle_cores(trainer: pl.Trainer) -> int:
 
 
 def row_summary(
-    row: str, outcomes: dict[Column, Outcome], seconds: dict[Column, float]
+    row: str, outcomes: dict[Column, Outcome], seconds: dict[Column, float], blocks: dict[str, Any]
 ) -> dict[str, float]:
-    """The fixed keys of a row: clean, and robust under the column that leaves it lowest."""
-    mine = {c: o.summary() for c, o in outcomes.items() if c.row == row}
-    flat = {f"{c.attack}/{c.eps:g}/acc": s["acc"] for c, s in mine.items() if not c.clean}
-    attacked = [s for c, s in mine.items() if not c.clean]
-    named = {"clean": mine[Column(row)]}
-    if attacked:
-        named["robust"] = min(attacked, key=lambda s: s["acc"])
+    """The fixed keys of a row: clean, and robust under its `headline`: the union where there is one.
+
+    Each attack and union stands beside them under its own name.
+    """
+    found = {c: o for c, o in outcomes.items() if c.row == row}
+    every = {c: o.summary() for c, o in (found | unions(found, blocks)).items()}
+    named = {"clean": every[Column(row)]}
+    if (column := headline(row, found, blocks)) is not None:
+        named["robust"] = every[column]
+    flat = {f"{c.attack}/{c.eps:g}/acc": s["acc"] for c, s in every.items() if not c.clean}
     for name, s in named.items():
         flat |= {
             f"{name}/acc": s["acc"],
             f"{name}/ci_lo": s["acc_lo"],
             f"{name}/ci_hi": s["acc_hi"],
+            f"{name}/worst_of_n": s["worst_of_n"],
+            f"{name}/majority": s["majority"],
         }
     spent = sum(v for c, v in seconds.items() if c.row == row)
-    return flat | {"nfe": mine[Column(row)]["nfe"], "seconds": spent}
+    return flat | {"nfe": every[Column(row)]["nfe"], "seconds": spent}
 
 
 def _parts(networks: Networks) -> dict[str, str]:

@@ -12,6 +12,7 @@ from adpur.judge import Found
 from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import CLEAN, Column
+from adpur.metrics.threats import UNION
 from adpur.noise import Noise
 from adpur.records import describe
 from adpur.threat.attack import Attack
@@ -48,9 +49,10 @@ class Robustness(pl.Callback):
         levels: LevelGradient = LevelGradient(),
         cosine: int = 0,
     ) -> None:
-        if name.startswith(CLEAN):
+        if name.startswith((CLEAN, UNION)):
             raise ConfigError(
-                f"a Robustness block cannot be named {name!r}: that is the clean column"
+                f"a Robustness block cannot be named {name!r}: {CLEAN} and {UNION} are columns of "
+                "their own"
             )
         self.name = name
         self.gradient = gradient
