@@ -13,7 +13,7 @@ LAYERS = [
     ["purify"],
     ["gradient", "ensemble", "defense"],
     ["threat"],
-    ["metrics", "records", "figures", "judge"],
+    ["metrics", "records", "figures", "plots", "judge"],
     ["lit"],
     ["report", "commands", "explain", "sweep", "stages", "cli", "__main__"],
 ]
@@ -24,7 +24,7 @@ ONLY = {  # a package, and the places that may import it
     "timm": ("models",),
     "wandb": ("lit/loggers",),
     "jsonargparse": ("stages",),
-    "matplotlib": ("figures",),
+    "matplotlib": ("figures", "plots", "report/html"),
 }
 
 

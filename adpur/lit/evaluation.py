@@ -19,8 +19,8 @@ from adpur.errors import ConfigError
 from adpur.judge import Bench, Search, Verdict, judge, unattacked
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import RowRuns
+from adpur.lit.summary import row_summary
 from adpur.metrics.scoreboard import Column, Outcome
-from adpur.metrics.threats import headline, unions
 from adpur.models.fingerprint import architecture, fingerprint
 from adpur.models.networks import Networks
 from adpur.noise import Noise
@@ -265,31 +265,6 @@ def idle_cores(trainer: pl.Trainer) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // (torch.get_num_threads() * trainer.world_size))
-
-
-def row_summary(
-    row: str, outcomes: dict[Column, Outcome], seconds: dict[Column, float], blocks: dict[str, Any]
-) -> dict[str, float]:
-    """The fixed keys of a row: clean, and robust under its `headline`: the union where there is one.
-
-    Each attack and union stands beside them under its own name.
-    """
-    found = {c: o for c, o in outcomes.items() if c.row == row}
-    every = {c: o.summary() for c, o in (found | unions(found, blocks)).items()}
-    named = {"clean": every[Column(row)]}
-    if (column := headline(row, found, blocks)) is not None:
-        named["robust"] = every[column]
-    flat = {f"{c.attack}/{c.eps:g}/acc": s["acc"] for c, s in every.items() if not c.clean}
-    for name, s in named.items():
-        flat |= {
-            f"{name}/acc": s["acc"],
-            f"{name}/ci_lo": s["acc_lo"],
-            f"{name}/ci_hi": s["acc_hi"],
-            f"{name}/worst_of_n": s["worst_of_n"],
-            f"{name}/majority": s["majority"],
-        }
-    spent = sum(v for c, v in seconds.items() if c.row == row)
-    return flat | {"nfe": every[Column(row)]["nfe"], "seconds": spent}
 
 
 def _parts(networks: Networks) -> dict[str, str]:

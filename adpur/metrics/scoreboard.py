@@ -123,8 +123,8 @@ class Outcome(NamedTuple):
     @property
     def verdicts(self) -> dict[str, NDArray[np.bool_]]:
         """Whether each image passes under every estimand that is yes or no, `(n,)` each."""
-        told = {
-            "worst_of_n": self.correct.all(axis=1),
+        told: dict[str, NDArray[np.bool_]] = {
+            "worst_of_n": np.asarray(self.correct.all(axis=1)),
             "majority": statistics.majority(self.predictions, self.labels),
         }
         if self.mean_logits.size:

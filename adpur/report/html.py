@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from adpur.plots import svg
 
 STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #ffffff; --line: #d0d4d9; --soft: #f4f5f7 }
+:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d4d9; --soft: #f4f5f7 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e4e7ea; --paper: #15181c; --line: #3a4048; --soft: #20252b }
 }
@@ -31,12 +31,15 @@ th { background: var(--soft) }
 tr.warn td:first-child, tr.fail td:first-child { box-shadow: inset .3rem 0 0 #c44e52 }
 tr.fail { font-weight: 600 }
 figure { margin: 1.5rem 0 } figcaption { font-size: .9rem; max-width: 44rem; margin-bottom: .5rem }
-figure svg { display: block; width: 100%; height: auto }
+figure svg { display: block; width: 100%; max-width: 40rem; height: auto }
 figure svg text { font-family: system-ui, sans-serif !important }
 figure img { max-width: 100%; background: #fff; padding: .5rem }
 pre { overflow-x: auto; background: var(--soft); padding: .75rem; font-size: .75rem }
 p, li { max-width: 44rem } summary { cursor: pointer }
-@media print { body { max-width: none; color: #000; background: #fff } figure { break-inside: avoid } }
+@media print {
+  :root { --ink: #000; --paper: #fff; --line: #999; --soft: #eee }
+  body { max-width: none } figure { break-inside: avoid }
+}
 """
 
 

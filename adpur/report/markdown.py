@@ -20,7 +20,9 @@ def radius(eps: float) -> str:
     """
     levels = round(255 * eps, 9)
     short = len(f"{eps:g}") <= 4  # 0.2 is 51/255, and nobody calls it that
-    return f"{levels:.0f}/255" if levels == int(levels) and 0 < eps < 1 and not short else f"{eps:g}"
+    return (
+        f"{levels:.0f}/255" if levels == int(levels) and 0 < eps < 1 and not short else f"{eps:g}"
+    )
 
 
 def markdown(body: list[list[str]]) -> list[str]:

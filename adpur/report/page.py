@@ -10,6 +10,7 @@ from adpur.records import Records
 from adpur.report import curves, html
 from adpur.report.markdown import label
 from adpur.report.run import Run
+from adpur.report.sweeps import attack_sweeps, row_sweeps
 from adpur.report.table import DAGGER, named, notes, wide
 
 RIGHT = "percent right"
@@ -108,18 +109,32 @@ def _curves(run: Run) -> Iterator[str]:
             yield html.plot(figure, f"{name} loss {told}", caption)
     if found := curves.against_compute(run):
         figure = plots.lines(found, "rows per image", RIGHT, log=True, joined=False)
-        caption = "Accuracy against compute: rows of the defence differentiated or evaluated."
+        caption = (
+            "Accuracy against compute: rows of the defence differentiated or evaluated, mean over "
+            f"images; a union costs the sum of its attacks. {_costs(run)}."
+        )
         yield html.plot(figure, f"{name} compute", caption)
-    for kind, sweeps in (("attack", curves.attack_sweeps(run)), ("row", curves.row_sweeps(run))):
-        for k, (setting, found) in enumerate(sweeps):
+    for kind, found_at in (("blocks", attack_sweeps(run)), ("rows", row_sweeps(run))):
+        for k, (setting, found) in enumerate(found_at):
+            caption = f"Accuracy against {setting}, of {kind} that differ in nothing else."
             figure = plots.lines(found, setting, RIGHT)
-            caption = f"Accuracy against {setting}, all else equal."
             yield html.plot(figure, f"{name} {kind} {setting} {k}", caption)
     for row in run.rows:
         if found := curves.against_level(run, row):
             figure = plots.lines(found, "t(x)", RIGHT)
-            caption = f"{row}: share of right draws in ten bins of their level t(x)."
+            caption = (
+                f"{row}: share of right draws in ten bins of their level t(x); the area of a disc "
+                "is the share of draws in it."
+            )
             yield html.plot(figure, f"{name} level {row}", caption)
+
+
+def _costs(run: Run) -> str:
+    """Which point is which attack."""
+    asked = {
+        f"{label(c)} {o.compute:.0f}": None for c, o in run.columns.items() if not c.clean
+    }
+    return "; ".join(asked)
 
 
 def _matrix(run: Run) -> Iterator[str]:
@@ -129,9 +144,7 @@ def _matrix(run: Run) -> Iterator[str]:
         shown = [(Column(row), run.outcomes[Column(row)])]
         shown += [found] if (found := curves.robust(run, row)) else []
         panels += [
-            plots.Panel(f"{row}\n{label(c)}", o.correct)
-            for c, o in shown
-            if len(o.images) == count
+            plots.Panel(f"{row}\n{label(c)}", o.correct) for c, o in shown if len(o.images) == count
         ]
     if panels:
         caption = (

@@ -9,8 +9,8 @@ from adpur.report.markdown import label, markdown
 from adpur.report.run import Run
 
 NOTE = (
-    "Points of accuracy, mean over draws, [95 % interval over images]; the primary comparison, with "
-    "a percentile bootstrap of images beside it, which is too narrow where few images differ. "
+    "Points of accuracy, mean over draws, [95 % interval over images]: the primary comparison; a "
+    "percentile bootstrap of images beside it, is beside it, too narrow where few images differ. "
     "worst-of-N and majority: images only the first row gets right, only the other, McNemar's "
     "exact p. Nothing is corrected for the number of comparisons."
 )
@@ -19,9 +19,7 @@ NOTE = (
 def paired(run: Run, against: str) -> list[str]:
     """Markdown lines: each row minus `against`, on the same images and evaluation keys."""
     if against not in run.rows:
-        raise ConfigError(
-            f"{run.folder} has no row {against!r}; there is: {', '.join(run.rows)}"
-        )
+        raise ConfigError(f"{run.folder} has no row {against!r}; there is: {', '.join(run.rows)}")
     body = [["difference", "attack", "points", "bootstrap", "worst-of-N", "majority"]]
     for column, outcome in run.columns.items():
         other = run.columns.get(column._replace(row=against))
