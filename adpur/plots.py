@@ -24,7 +24,8 @@ PLOT_STYLE = STYLE | {
     "ytick.color": INK, "axes.facecolor": "none", "figure.facecolor": "none",
     "axes.grid": True, "grid.alpha": 0.2, "grid.color": INK, "grid.linewidth": 0.5,
     "legend.frameon": False, "legend.fontsize": 8, "svg.fonttype": "none", "lines.markersize": 4,
-    "font.size": 9, "figure.constrained_layout.use": True,
+    "font.size": 9, "text.parse_math": False, "figure.constrained_layout.use": True,
+    "savefig.bbox": "standard",
 }  # fmt: skip
 COLORS = ("#4c72b0", "#c44e52", "#55a868", "#8172b3", "#b07d3a", "#3aa1b5")
 MARKERS, DASHES = "os^Dvx", ("-", "--", "-.", ":")

@@ -91,6 +91,15 @@ class Records:
         have = self.scores.get(column, {})
         return [have[i] for i in index if i in have]
 
+    def lines(self, row: str) -> str:
+        """All lines of a row, in the order of its columns and images."""
+        mine = sorted(column for column in self.scores if column.row == row)
+        return _text(
+            column._asdict() | score.as_dict()
+            for column in mine
+            for _, score in sorted(self.scores[column].items())
+        )
+
     def add(self, column: Column, scores: list[Score]) -> None:
         """Append a batch and force it to the disk."""
         key = column._asdict()
@@ -142,13 +151,17 @@ class Records:
 
     def _append(self, kind: str, entries: list[dict[str, Any]]) -> None:
         file = self.folder / f"{kind}-{self.rank}.jsonl"
-        text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
+        text = _text(entries)
         with _reported(file), file.open("a+b") as stream:
             if stream.tell() and not _ends_with_newline(stream):
                 text = "\n" + text
             stream.write(text.encode())
             stream.flush()
             os.fsync(stream.fileno())
+
+
+def _text(entries: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterable[str]:

@@ -23,6 +23,7 @@ ONLY = {  # a package, and the places that may import it
     "diffusers": ("models",),
     "timm": ("models",),
     "wandb": ("lit/loggers",),
+    "wandb_workspaces": ("lit/dashboard",),
     "jsonargparse": ("stages",),
     "matplotlib": ("figures", "plots", "report/html"),
 }

@@ -1,5 +1,6 @@
 """The test stage: every row clean, and whatever attack blocks the callbacks add."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -248,12 +249,22 @@ class Evaluation(pl.LightningModule):
             for row_runs in self._row_runs():
                 for row in self.rows:
                     row_runs.log_row(row, row_summary(row, self.outcomes, seconds, self.blocks))
+                    self._log_artifacts(row_runs, row)
 
     def _keep(self, column: Column, index: Tensor, x: Tensor, verdict: Verdict) -> None:
         chosen = torch.isin(index.cpu(), self.data.first(self.gallery))
         found, image = verdict.adversarial, verdict.purified
         kept = {"index": index, "clean": x, "adversarial": found, "purified": image}
         self.records.keep(column, {k: v.cpu()[chosen] for k, v in kept.items()})
+
+    def _log_artifacts(self, row_runs: RowRuns, row: str) -> None:
+        """The weights a row was tested with, and its records."""
+        weights = _parts(self.defenses[row].networks)
+        row_runs.use_networks(row, weights)
+        lines = self.records.lines(row)
+        manifest = (self.records.folder / "manifest.json").read_text()
+        told = {"weights": weights, "identity_sha256": json.loads(manifest)["sha256"]}
+        row_runs.log_records(row, told, {"manifest.json": manifest, "rows.jsonl": lines})
 
     def _row_runs(self) -> list[RowRuns]:
         return [logger for logger in self.loggers if isinstance(logger, RowRuns)]

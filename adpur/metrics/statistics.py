@@ -1,11 +1,12 @@
 """Intervals over images: draws of one image are not independent evidence."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
-from scipy.special import comb
+from scipy.special import comb, stdtrit
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -22,6 +23,7 @@ class Estimate(NamedTuple):
         return f"{100 * self.value:.1f} [{100 * self.low:.1f}, {100 * self.high:.1f}]"
 
 
+@lru_cache(4096)
 def wilson(hits: int, count: int, level: float = 0.95) -> Estimate:
     """Wilson's interval for `hits` of `count` images.
 
@@ -133,5 +135,5 @@ def majority(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> Bools
 
 def _student(values: Floats, extremes: tuple[float, float], level: float) -> tuple[float, float]:
     padded = np.append(values, extremes)
-    low, high = stats.t.interval(level, len(padded) - 1, loc=padded.mean(), scale=stats.sem(padded))
-    return float(low), float(high)
+    middle, arm = padded.mean(), stdtrit(len(values) + 1, (1 + level) / 2) * stats.sem(padded)
+    return float(middle - arm), float(middle + arm)

@@ -131,9 +131,7 @@ def _curves(run: Run) -> Iterator[str]:
 
 def _costs(run: Run) -> str:
     """Which point is which attack."""
-    asked = {
-        f"{label(c)} {o.compute:.0f}": None for c, o in run.columns.items() if not c.clean
-    }
+    asked = {f"{label(c)} {o.compute:.0f}": None for c, o in run.columns.items() if not c.clean}
     return "; ".join(asked)
 
 
