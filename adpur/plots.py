@@ -159,12 +159,15 @@ def _curve(axes: Axes, one: Series, color: str, marker: str, dash: str) -> None:
 
 
 def _ticks(axes: Axes, values: Sequence[float], log: bool) -> None:
-    """Whole numbers where all are; 1, 2, 5 of each decade on a logarithmic axis."""
+    """The values themselves where they are few; 1, 2, 5 of each decade on a logarithmic axis."""
+    few = sorted(set(values))
     if log:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
+    elif len(few) <= 6:
+        axes.set_xticks(few, [f"{v:.3g}" for v in few])
     elif all(float(v).is_integer() for v in values):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
