@@ -123,7 +123,9 @@ def test_a_fit_logs_its_weights_under_the_name_a_test_asks_for(tmp_path: Path) -
         str(tmp_path / "weights"), arguments={"blocks": 1, "width": 4, "in_channels": 1},
         shape=(1, 8, 8),
     )  # fmt: skip
-    fitted = trainer(tmp_path, [], max_steps=1, limit_val_batches=0, logger=[logger])
+    fitted = trainer(
+        tmp_path, [], max_steps=1, limit_val_batches=0, log_every_n_steps=1, logger=[logger]
+    )
     fitted.fit(module, Digits(batch_size=64))
     (file,) = settled(tmp_path, lambda files: len(files) == 1 and _finished(files[0]))
     made = fingerprint(load_classifier(tmp_path / "weights"))
