@@ -178,7 +178,7 @@ class Evaluation(pl.LightningModule):
         nets = {name: defense.networks for name, defense in self.defenses.items()}
         return {
             "architectures": {
-                name: {part: architecture(net) for part, net in found.named_children()}
+                name: {part.lstrip("_"): architecture(net) for part, net in found.named_children()}
                 for name, found in nets.items()
             }
         }

@@ -10,7 +10,7 @@ from adpur.report.run import Run
 
 NOTE = (
     "Points of accuracy, mean over draws, [95 % interval over images]: the primary comparison; a "
-    "percentile bootstrap of images beside it, is beside it, too narrow where few images differ. "
+    "percentile bootstrap of images is beside it, too narrow where few images differ. "
     "worst-of-N and majority: images only the first row gets right, only the other, McNemar's "
     "exact p. Nothing is corrected for the number of comparisons."
 )

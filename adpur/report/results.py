@@ -39,7 +39,7 @@ def _common(run: Run, row: str) -> dict[str, Any]:
         "n_images": len(clean.images),
         "images_sha256": identity["data"]["sha256"],
         "architecture": run.about.get("architectures", {}).get(row),
-        "weights": identity["networks"][row],
+        "weights": {k.lstrip("_"): v for k, v in identity["networks"][row].items()},
         "defense": identity["defenses"][row],
         "number_forward_passes": float(clean.nfe.mean()),
         "clean_acc": percent(told.value),
