@@ -23,7 +23,8 @@ usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
   calibrate  measure SSNI's score norms of weights       adpur calibrate digits/diffusion
   convert    others' checkpoints into weights folders    adpur convert FILE.pkl OUT
   weights    known checkpoints, or what a folder holds   adpur weights digits/diffusion
-  report     tables and plots of finished runs, again    adpur report runs/ssni_digits
+  report     tables, curves and a page of finished runs  adpur report runs/ssni_digits
+  dashboard  a W&B view that compares evaluations        adpur dashboard ssni_digits
   configs    list the shipped configs
 
 Results go to runs/<config name>; the same command continues an unfinished run.
@@ -109,7 +110,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         from adpur.stages import run
 
         return lambda argv: run(name, argv)
-    if name in ("predict", "report", "calibrate", "convert", "weights"):
+    if name in ("predict", "report", "dashboard", "calibrate", "convert", "weights"):
         from importlib import import_module
 
         command: Callable[[Sequence[str]], int] = import_module(f"adpur.commands.{name}").main
@@ -118,7 +119,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
 
     known = [
         "fit", "validate", "test", "predict", "calibrate", "convert", "weights", "report",
-        "configs",
+        "dashboard", "configs",
     ]  # fmt: skip
     near = difflib.get_close_matches(name, known) or known
     raise ConfigError(f"no command {name!r}; nearest: {', '.join(near)} (adpur --help)")

@@ -68,14 +68,19 @@ class Records:
         self.files: dict[str, Path] = {}
         """This writer's own, by kind, once it has written any."""
 
-    def claim(self, identity: dict[str, Any], columns: list[Column], shared: bool = False) -> None:
+    def claim(
+        self, identity: dict[str, Any], columns: list[Column],
+        about: dict[str, Any] | None = None, shared: bool = False,
+    ) -> None:  # fmt: skip
         """Make the folder this identity's, or refuse with the differences; first process only.
 
-        Of several that claim at once the first wins. A claim under which nothing was recorded gives
-        way, unless the folder is `shared`: others may be about to record.
+        What is told `about` it makes no difference. Of several that claim at once the first wins.
+        A claim under which nothing was recorded gives way, unless the folder is `shared`: others
+        may be about to record.
         """
         file = self.folder / "manifest.json"
         manifest = {"identity": identity, "sha256": digest(identity), "columns": columns}
+        manifest["about"] = about or {}
         with _reported(file):
             self.folder.mkdir(parents=True, exist_ok=True)
             part = file.with_suffix(f".{uuid.uuid4().hex}")
@@ -103,6 +108,15 @@ class Records:
         """The scores of these images that are already there."""
         have = self.scores.get(column, {})
         return [have[i] for i in index if i in have]
+
+    def lines(self, row: str) -> str:
+        """All lines of a row, in the order of its columns and images."""
+        mine = sorted(column for column in self.scores if column.row == row)
+        return _text(
+            column._asdict() | score.as_dict()
+            for column in mine
+            for _, score in sorted(self.scores[column].items())
+        )
 
     def add(self, column: Column, scores: list[Score]) -> None:
         """Append a batch and force it to the disk."""
@@ -170,7 +184,7 @@ class Records:
 
     def _append(self, kind: str, entries: list[dict[str, Any]]) -> None:
         file = self._own(kind)
-        text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
+        text = _text(entries)
         with _reported(file), file.open("a+b") as stream:
             if stream.tell() and not _ends_with_newline(stream):
                 text = "\n" + text
@@ -188,6 +202,10 @@ class Records:
                     self.files[kind] = file
                     break
         return self.files[kind]
+
+
+def _text(entries: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterable[str]:

@@ -309,13 +309,13 @@ def test_a_run_prints_its_table_and_again_and_beside_another(
     assert (away / "runs/tiny.1/rows-0.jsonl").read_text() == rows
 
     capsys.readouterr()
-    assert main(["report", "runs/tiny", "runs/tiny.1", "--csv", "all.csv"]) == 0
+    assert main(["report", "runs/tiny", "runs/tiny.1", "--out", "both"]) == 0
     said = capsys.readouterr().out
     assert "| tiny: ssni-n " in said and "| tiny.1: ssni-n " in said
-    assert len((away / "all.csv").read_text().splitlines()) == 1 + 2 * 8
+    assert len((away / "both/table.csv").read_text().splitlines()) == 1 + 2 * 10
     assert main(["report", "runs/tiny", "--against", "diffpure"]) == 0
     said = capsys.readouterr().out
-    assert said.count("| ssni-n - diffpure ") == 3 and said.count("| undefended - diffpure ") == 2
+    assert said.count("| ssni-n - diffpure ") == 4 and said.count("| undefended - diffpure ") == 2
 
 
 def test_predict_purifies_a_folder(away: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ LAYERS = [
     ["purify"],
     ["gradient", "ensemble", "defense"],
     ["threat"],
-    ["metrics", "store", "records", "figures", "judge", "trial", "trust"],
+    ["metrics", "store", "records", "figures", "plots", "judge", "trial", "trust"],
     ["lit"],
     ["report", "analyse", "commands", "explain", "sweep", "stages", "cli", "__main__"],
 ]
@@ -23,8 +23,9 @@ ONLY = {  # a package, and the places that may import it
     "diffusers": ("models",),
     "timm": ("models",),
     "wandb": ("lit/loggers",),
+    "wandb_workspaces": ("lit/dashboard",),
     "jsonargparse": ("stages",),
-    "matplotlib": ("figures",),
+    "matplotlib": ("figures", "plots", "report/html"),
 }
 
 

@@ -41,7 +41,7 @@ from adpur.judge import Bench, judge
 from adpur.metrics.scoreboard import Outcome
 from adpur.trial import Trial
 from adpur.trust.finding import Case, Finding, Grade, Level, Record
-from adpur.trust.report import Findings, examine, probes, publish, reviews
+from adpur.trust.report import Findings, examine, probes, read_report, reviews
 
 PGD8 = PGD(eps=0.3, steps=8, eot=2)
 X = images(16, torch.float32)
@@ -244,7 +244,7 @@ def test_a_run_reports_once_and_says_what_it_cost(tmp_path: Path) -> None:
         run(tmp_path, Evaluation(**one_row(LinearClassifier())), callbacks=[block])
     asked = list(Findings(tmp_path).entries())
     assert len(asked) == len([*probes(Level.QUICK), *reviews(Level.QUICK)])
-    text = "\n".join(publish(tmp_path, 60.0))
+    text = "\n".join(read_report(tmp_path).lines(60.0))
     assert "% of the run's" in text
     assert "| T2 null attack equals clean | pass |" in text
 

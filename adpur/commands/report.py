@@ -1,37 +1,48 @@
-"""`adpur report RUN...`: the tables and plots of finished runs, again and side by side."""
+"""`adpur report RUN...`: finished runs as tables, curves, JSON and one page, side by side."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from adpur.figures import draw_galleries, draw_levels
-from adpur.records import Records
-from adpur.report.table import footnote, paired, read_run, show_run, table, write_csv
+from adpur.figures import draw_levels
+from adpur.report.page import page
+from adpur.report.paired import paired
+from adpur.report.run import Run, read_run
+from adpur.report.table import notes, show_run, table, write_tables
+
+PAGE = "report.html"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print one table for all runs; `--csv` and `--against` tell more."""
+    """Print one table for all runs, and write it with everything behind it."""
     parser = ArgumentParser("adpur report", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, help="run folders")
-    parser.add_argument("--csv", type=Path, help="write every estimand here")
-    parser.add_argument("--against", metavar="ROW", help="paired differences from this row")
+    parser.add_argument("--out", type=Path, help="write here; the run itself, or report beside it")
+    parser.add_argument("--against", metavar="ROW", help="paired differences from this row only")
     args = parser.parse_args(argv)
-    if args.against is not None:
-        for folder in args.runs:
-            print("\n".join(paired(read_run(folder), args.against)))
-        return 0
-    for folder in args.runs:
-        run = read_run(folder)
-        list(draw_levels(run.outcomes, folder))  # each is written as it is drawn
-        list(draw_galleries(run.outcomes, Records(folder)))
-    if len(args.runs) == 1 and args.csv is None:
-        show_run(args.runs[0])
-        return 0
     runs = [read_run(folder) for folder in args.runs]
-    print("\n".join(table(runs)))
-    for note in dict.fromkeys(footnote(run) for run in runs):
-        print("\n" + note)
-    if args.csv is not None:
-        write_csv(runs, args.csv)
-        print(f"\nevery estimand: {args.csv}")
+    if args.against is not None:
+        for run in runs:
+            print("\n".join(paired(run, args.against)))
+        return 0
+    for run in runs:
+        list(draw_levels(run.outcomes, run.folder))  # each is written as it is drawn
+    alone = len(runs) == 1
+    folder = args.out or (args.runs[0] if alone else args.runs[0].parent / "report")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PAGE).write_text(page(runs))
+    if alone and folder == args.runs[0]:
+        show_run(folder)
+    else:
+        show_all(runs, folder)
+    print(f"page:    {folder / PAGE}")
     return 0
+
+
+def show_all(runs: Sequence[Run], folder: Path) -> None:
+    """Print the tables of several runs and write them into a folder of their own."""
+    said = dict.fromkeys(note for run in runs for note in notes(run))
+    text = "\n".join([*table(runs), "", *said])
+    print(text)
+    write_tables(runs, text, folder)
+    print(f"\ntables:  {folder}/table.md, {folder}/table.csv, {folder}/results.json")

@@ -1,5 +1,6 @@
 """The test stage: every row clean, and whatever attack blocks the callbacks add."""
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -20,8 +21,9 @@ from adpur.judge import Bench, Search, Verdict, judge, unattacked
 from adpur.lit.callbacks.trust import TrustReport
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import RowRuns
+from adpur.lit.summary import row_summary
 from adpur.metrics.scoreboard import Column, Outcome
-from adpur.models.fingerprint import fingerprint
+from adpur.models.fingerprint import architecture, fingerprint
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Purifier
@@ -144,7 +146,8 @@ class Evaluation(pl.LightningModule):
         refusal = ""
         if self.trainer.is_global_zero:
             try:
-                self.records.claim(identity, self.columns, shared=self.data.shard.of > 1)
+                shared = self.data.shard.of > 1
+                self.records.claim(identity, self.columns, self.about(), shared)
             except ConfigError as error:
                 refusal = str(error)
         if refusal := self.trainer.strategy.broadcast(refusal):
@@ -181,6 +184,16 @@ class Evaluation(pl.LightningModule):
                 "cudnn_tf32": torch.backends.cudnn.allow_tf32,
             },
             "versions": {"adpur": adpur.__version__, "torch": torch.__version__},
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What the networks are called; their fingerprints are what counts."""
+        nets = {name: defense.networks for name, defense in self.defenses.items()}
+        return {
+            "architectures": {
+                name: {part.lstrip("_"): architecture(net) for part, net in found.named_children()}
+                for name, found in nets.items()
+            }
         }
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -269,7 +282,8 @@ class Evaluation(pl.LightningModule):
         seconds = self.records.seconds()
         for row_runs in self._row_runs():
             for row in self.rows:
-                row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
+                row_runs.log_row(row, row_summary(row, self.outcomes, seconds, self.blocks))
+                self._log_artifacts(row_runs, row)
 
     def _start_runs(self, identity: dict[str, Any]) -> None:
         """A W&B run for each row; of several shards, only in the one that sees all complete."""
@@ -284,6 +298,15 @@ class Evaluation(pl.LightningModule):
         kept = {"index": index, "clean": x, "adversarial": found, "purified": image}
         self.records.keep(column, {k: v.cpu()[chosen] for k, v in kept.items()})
 
+    def _log_artifacts(self, row_runs: RowRuns, row: str) -> None:
+        """The weights a row was tested with, and its records."""
+        weights = _parts(self.defenses[row].networks)
+        row_runs.use_networks(row, weights)
+        lines = self.records.lines(row)
+        manifest = (self.records.folder / "manifest.json").read_text()
+        told = {"weights": weights, "identity_sha256": json.loads(manifest)["sha256"]}
+        row_runs.log_records(row, told, {"manifest.json": manifest, "rows.jsonl": lines})
+
     def _row_runs(self) -> list[RowRuns]:
         return [logger for logger in self.loggers if isinstance(logger, RowRuns)]
 
@@ -294,26 +317,6 @@ def idle_cores(trainer: pl.Trainer) -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (cores or 1) // (torch.get_num_threads() * trainer.world_size))
-
-
-def row_summary(
-    row: str, outcomes: dict[Column, Outcome], seconds: dict[Column, float]
-) -> dict[str, float]:
-    """The fixed keys of a row: clean, and robust under the column that leaves it lowest."""
-    mine = {c: o.summary() for c, o in outcomes.items() if c.row == row}
-    flat = {f"{c.attack}/{c.eps:g}/acc": s["acc"] for c, s in mine.items() if not c.clean}
-    attacked = [s for c, s in mine.items() if not c.clean]
-    named = {"clean": mine[Column(row)]}
-    if attacked:
-        named["robust"] = min(attacked, key=lambda s: s["acc"])
-    for name, s in named.items():
-        flat |= {
-            f"{name}/acc": s["acc"],
-            f"{name}/ci_lo": s["acc_lo"],
-            f"{name}/ci_hi": s["acc_hi"],
-        }
-    spent = sum(v for c, v in seconds.items() if c.row == row)
-    return flat | {"nfe": mine[Column(row)]["nfe"], "seconds": spent}
 
 
 def _parts(networks: Networks) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Weights & Biases, without ever asking a question or waiting for a dead network."""
 
+import json
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -9,6 +10,8 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from numpy.typing import NDArray
+
+from adpur.errors import ConfigError
 
 Mode = Literal["online", "offline", "disabled"]
 
@@ -23,6 +26,18 @@ def wandb_mode() -> str:
         return "online" if wandb.login(prompt=False, timeout=5) else "offline"
     except (wandb.errors.AuthenticationError, wandb.errors.CommError):
         return "offline"
+
+
+def signed_in() -> str:
+    """The entity of the W&B key at hand, or an error that says there is none."""
+    import wandb
+
+    if (mode := wandb_mode()) != "online":
+        raise ConfigError(
+            f"expected a W&B key that works, got mode {mode}: run `wandb login`, or set "
+            "WANDB_API_KEY and unset WANDB_MODE"
+        )
+    return str(wandb.Api().default_entity)
 
 
 class AutoWandbLogger(WandbLogger):
@@ -40,11 +55,26 @@ class AutoWandbLogger(WandbLogger):
         super().__init__(project=project, save_dir=save_dir, mode=mode or wandb_mode(), **kwargs)
 
     @rank_zero_only
+    def log_weights(self, folder: Path, fingerprint: str) -> None:
+        """The folder a fit exported, as an artifact named after what the network is."""
+        import wandb
+
+        name = weights_name(fingerprint)
+        artifact = wandb.Artifact(name, "weights", metadata={"fingerprint": fingerprint})
+        artifact.add_dir(str(folder))
+        self.experiment.log_artifact(artifact)
+
+    @rank_zero_only
     def finalize(self, status: str) -> None:
         """Close the run: a second fit in the same process must not go on with it."""
         super().finalize(status)
         if self._experiment is not None:
             self._experiment.finish()
+
+
+def weights_name(fingerprint: str) -> str:
+    """The artifact a fit logs its weights as, and by which a test finds them."""
+    return f"weights-{fingerprint[:16]}"
 
 
 class RowRuns(Logger):
@@ -109,6 +139,43 @@ class RowRuns(Logger):
         """History and summary of a row."""
         self.runs[row].log(metrics)
         self.runs[row].summary.update(metrics)
+
+    def use_networks(self, row: str, fingerprints: dict[str, str]) -> None:
+        """Link a row to the weights it was tested with, by their fingerprint.
+
+        W&B links to an artifact only online, and only if the fit that made it was logged; otherwise
+        the fingerprint itself is logged, under which a person or `adpur dashboard` finds the fit.
+        """
+        import wandb
+
+        for part, fingerprint in fingerprints.items():
+            try:
+                self.runs[row].use_artifact(f"{weights_name(fingerprint)}:latest")
+            except (
+                TypeError,
+                ValueError,
+                wandb.errors.CommError,
+            ):  # offline, none, no network
+                self._log_network(row, part, fingerprint)
+
+    def _log_network(self, row: str, part: str, fingerprint: str) -> None:
+        import wandb
+
+        told = {"part": part, "fingerprint": fingerprint, "weights": weights_name(fingerprint)}
+        artifact = wandb.Artifact(f"network-{fingerprint[:16]}", "network", metadata=told)
+        with artifact.new_file("network.json") as stream:
+            json.dump(told, stream)
+        self.runs[row].log_artifact(artifact)
+
+    def log_records(self, row: str, told: dict[str, Any], files: dict[str, str]) -> None:
+        """A row's records as an artifact: texts by file name, and what they are as metadata."""
+        import wandb
+
+        artifact = wandb.Artifact(f"records-{self.runs[row].id}", "records", metadata=told)
+        for name, text in files.items():
+            with artifact.new_file(name) as stream:
+                stream.write(text)
+        self.runs[row].log_artifact(artifact)
 
     def log_histograms(self, row: str, key: str, values: dict[str, NDArray[np.float64]]) -> None:
         """A histogram of each attack's finite values."""

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 import torch
 import torch.nn.functional as F
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR, OneCycleLR
 from torchmetrics import MeanMetric
@@ -17,11 +17,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from adpur.defense import ROWS
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData
+from adpur.lit.loggers import AutoWandbLogger
 from adpur.models.adapters import DiffusersNet, EpsDenoiser
 from adpur.models.classifiers import Classifier
+from adpur.models.fingerprint import fingerprint
 from adpur.models.zoo import (
     build_classifier,
     build_unet,
+    load_classifier,
     load_denoiser,
     save_classifier,
     save_denoiser,
@@ -55,8 +58,8 @@ class Training(pl.LightningModule):
         """The scalar training loss of a batch, with keyed noise."""
 
     @abstractmethod
-    def write(self, folder: Path) -> None:
-        """Write the weights."""
+    def write(self, folder: Path) -> nn.Module:
+        """Write the weights, and return the network as a test will load it."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; dropout's generator is set from the position, so a resume repeats it."""
@@ -69,8 +72,11 @@ class Training(pl.LightningModule):
     def on_fit_end(self) -> None:
         """Export, unless the fit was stopped early; averaged weights are in place by now."""
         if not self.trainer.interrupted:
-            self.write(self.export)
+            made = fingerprint(self.write(self.export))
             print(f"weights: {self.export}")
+            for logger in self.loggers:
+                if isinstance(logger, AutoWandbLogger):
+                    logger.log_weights(self.export, made)
 
     def _noise(self, index: Tensor, source: Source) -> Noise:
         step = self.global_step if source is Source.TRAIN else 0
@@ -131,9 +137,10 @@ class ClassifierTraining(Training):
         schedule = OneCycleLR(optimizer, self.lr, total_steps=steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> nn.Module:
         """See `save_classifier`."""
         save_classifier(self.classifier, self.arguments, folder)
+        return load_classifier(folder)
 
 
 class DiffusionTraining(Training):
@@ -194,16 +201,17 @@ class DiffusionTraining(Training):
 
         return [optimizer], [{"scheduler": LambdaLR(optimizer, factor), "interval": "step"}]
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path) -> nn.Module:
         """A diffusers pipeline folder, with the score norms of the validation images beside it."""
         save_denoiser(self.denoiser, folder)
+        written = load_denoiser(folder).eval()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.score_norms and isinstance(data, ImageData):
             x, _, index = data.stacked("validation")
-            scorer = load_denoiser(folder).eval()
             for score_norm in self.score_norms:
-                measured = calibrate(x, Noise(index, self.seed), scorer, score_norm, ROWS)
+                measured = calibrate(x, Noise(index, self.seed), written, score_norm, ROWS)
                 save_reference(measured, folder)
+        return written
 
     def _squared_error(self, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
         x = to_signed(x)

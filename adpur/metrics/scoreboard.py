@@ -1,13 +1,14 @@
 """What is known of one column: the correctness of every image on every evaluation draw."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from adpur.metrics import statistics
+from adpur.metrics.statistics import Estimate
 
 CLEAN = "clean"
 
@@ -108,32 +109,66 @@ class Outcome(NamedTuple):
 
         Best on the selection draws; what is reported are the evaluation draws, which chose
         nothing: a minimum over the reported draws would fall by luck alone. Images that some
-        attack lacks are left out; of equals the first stands.
+        attack lacks are left out; of equals the first stands. It costs what all of them cost, and
+        what one of them claims is not its own.
         """
         by_image = [{s.index: s for s in outcome.scores} for outcome in outcomes]
         common = set.intersection(*(set(scores) for scores in by_image))
         candidates = ([scores[i] for scores in by_image] for i in common)
-        return cls.of(max(scores, key=lambda s: s.strength) for scores in candidates)
+        return cls.of(_best(scores) for scores in candidates)
 
     @property
     def correct(self) -> NDArray[np.float64]:
         """The `(n, N)` matrix every estimand is read from."""
         return (self.predictions == self.labels[:, None]).astype(np.float64)
 
-    def summary(self) -> dict[str, float]:
-        """Every estimand with its interval, in [0, 1]."""
-        estimates = {
-            "acc": statistics.mean_accuracy(self.correct),
-            "worst_of_n": statistics.worst_of(self.correct),
-            "majority": statistics.majority_of(self.predictions, self.labels),
+    @property
+    def verdicts(self) -> dict[str, NDArray[np.bool_]]:
+        """Whether each image passes under every estimand that is yes or no, `(n,)` each."""
+        told: dict[str, NDArray[np.bool_]] = {
+            "worst_of_n": np.asarray(self.correct.all(axis=1)),
+            "majority": statistics.majority(self.predictions, self.labels),
         }
         if self.mean_logits.size:
-            hits = (self.mean_logits[:, -1] == self.labels).sum()
-            estimates["mean_logits"] = statistics.wilson(int(hits), len(self.labels))
+            told["mean_logits"] = self.mean_logits[:, -1] == self.labels
+        return told
+
+    def estimates(self) -> dict[str, Estimate]:
+        """Every estimand with its interval; `acc` is the primary one.
+
+        What an attack `claimed` itself stands beside them, where it did, for its images.
+        """
+        told = {"acc": statistics.mean_accuracy(self.correct)}
+        for name, right in self.verdicts.items():
+            told[name] = statistics.wilson(int(right.sum()), len(right))
+        if claims := [s.claimed for s in self.scores if s.claimed is not None]:
+            told["claimed"] = statistics.mean_accuracy(np.array(claims)[:, None])
+        return told
+
+    def summary(self) -> dict[str, float]:
+        """Every estimand with its interval, in [0, 1], and what it cost."""
         flat = {"images": float(len(self.images)), "draws": float(self.predictions.shape[1])}
-        for name, estimate in estimates.items():
+        for name, estimate in self.estimates().items():
             flat |= {name: estimate.value, f"{name}_lo": estimate.low, f"{name}_hi": estimate.high}
-        return flat | {"nfe": float(self.nfe.mean()), "t_mean": _mean(self.t)}
+        return flat | {
+            "nfe": float(self.nfe.mean()),
+            "t_mean": _mean(self.t),
+            "compute": self.compute,
+        }
+
+    @property
+    def compute(self) -> float:
+        """Rows the attack had differentiated or evaluated, per image."""
+        return float(np.mean([s.gradients + s.queries for s in self.scores]))
+
+
+def _best(scores: list[Score]) -> Score:
+    return replace(
+        max(scores, key=lambda s: s.strength),
+        gradients=sum(s.gradients for s in scores),
+        queries=sum(s.queries for s in scores),
+        claimed=None,
+    )
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -26,3 +26,13 @@ def fingerprint(module: nn.Module) -> str:
         flat = tensor.detach().cpu().contiguous().flatten()
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def architecture(module: nn.Module) -> str:
+    """Its class, and within brackets that of the one network it wraps.
+
+    >>> architecture(nn.Sequential(nn.ReLU()))
+    'Sequential(ReLU)'
+    """
+    inner = list(module.children())
+    return type(module).__name__ + (f"({architecture(inner[0])})" if len(inner) == 1 else "")

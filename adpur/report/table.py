@@ -4,68 +4,64 @@ import csv
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from adpur.errors import ConfigError
 from adpur.metrics.scoreboard import Column, Outcome
-from adpur.metrics.statistics import mean_accuracy, paired_difference
-from adpur.records import Records
-from adpur.trust.report import publish
+from adpur.report.markdown import label, markdown
+from adpur.report.results import results
+from adpur.report.run import Run, read_run
 
-
-class Run(NamedTuple):
-    """A run folder read back."""
-
-    folder: Path
-    identity: dict[str, Any]
-    outcomes: dict[Column, Outcome]
-    seconds: dict[Column, float]
-
-
-def read_run(folder: Path) -> Run:
-    """Read the records of a run folder, in the order of its rows."""
-    manifest = folder / "manifest.json"
-    if not manifest.is_file():
-        raise ConfigError(f"{folder} is not a run folder: it holds no manifest.json")
-    content = json.loads(manifest.read_text())
-    records = Records(folder)
-    records.read()
-    declared = [Column(*column) for column in content["columns"]]
-    outcomes = {c: Outcome.of(records.scores[c].values()) for c in declared if c in records.scores}
-    if any(Column(row) not in outcomes for row in content["identity"]["defenses"]):
-        raise ConfigError(f"{folder} has no images in every row yet; finish the run first")
-    return Run(folder, content["identity"], outcomes, records.seconds())
+DAGGER = "†"
 
 
 def show_run(folder: Path) -> None:
-    """Print a run's table and where everything is, and write the table beside the records."""
+    """Print a run's table and where everything is, and write the tables beside the records."""
     run = read_run(folder)
-    text = "\n".join([*table([run]), "", footnote(run), *separations(run), *cosines(run)])
-    trust = "\n".join(publish(folder, sum(run.seconds.values())))
-    print("\n" + text + ("\n\n" + trust if trust else ""))
-    (folder / "table.md").write_text(text + "\n")
-    write_csv([run], folder / "table.csv")
-    print(f"\nrecords: {folder}/rows-*.jsonl   table: {folder}/table.md, {folder}/table.csv")
+    text = "\n".join([*table([run]), "", *notes(run)])
+    text = "\n".join([text, "", *run.trust.lines(sum(run.seconds.values()))]).rstrip()
+    print("\n" + text)
+    write_tables([run], text, folder)
+    print(
+        f"\nrecords: {folder}/rows-*.jsonl   table: {folder}/table.md, {folder}/table.csv, "
+        f"{folder}/results.json"
+    )
     for figure in sorted((folder / "figures").glob("*.png")):
         print(f"figure:  {figure}")
 
 
+def write_tables(runs: Sequence[Run], text: str, folder: Path) -> None:
+    """The table as Markdown, every estimand as CSV, and the results as JSON."""
+    (folder / "table.md").write_text(text + "\n")
+    write_csv(runs, folder / "table.csv")
+    told = [entry for run in runs for entry in results(run)]
+    (folder / "results.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
 def table(runs: Sequence[Run]) -> list[str]:
     """Markdown lines: a row per defence, a column per attack, means with 95 % intervals."""
-    columns = [c for run in runs for c in run.outcomes]
-    columns.sort(key=lambda c: not c.clean)
+    return markdown(wide(runs))
+
+
+def wide(runs: Sequence[Run]) -> list[list[str]]:
+    """The cells of `table`, head first; a dagger marks the rows the trust report warns of."""
+    columns = [c for run in runs for c in run.columns]
+    columns.sort(key=lambda c: (not c.clean, any(c in run.unions for run in runs)))
     attacks = list(dict.fromkeys((c.attack, c.eps) for c in columns))
-    heads = [a if a.startswith("clean") else f"{a}, eps {eps:g}" for a, eps in attacks]
+    heads = [label(Column("", attack, eps)) for attack, eps in attacks]
     body = [["defence", *heads, "calls", "mean t(x)", "ms / image", "seconds"]]
     for run in runs:
         prefix = f"{run.folder.name}: " if len(runs) > 1 else ""
-        for row in dict.fromkeys(c.row for c in run.outcomes):
-            body.append([prefix + _named(run, row), *_cells(run, row, attacks)])
-    return _markdown(body)
+        body += [[prefix + named(run, row), *_cells(run, row, attacks)] for row in run.rows]
+    return body
+
+
+def notes(run: Run) -> list[str]:
+    """Everything said below a table."""
+    return [footnote(run), *warnings(run), *claims(run), *separations(run), *cosines(run)]
 
 
 def footnote(run: Run) -> str:
@@ -79,6 +75,11 @@ def footnote(run: Run) -> str:
         "time. mean t(x) is in the row's own unit. Every image is attacked and re-scored under "
         "noise the attack never saw."
     )
+    if run.unions:
+        told += (
+            " union: of each image, the attack (or, under fresh noise, none) that the selection "
+            "draws found strongest, scored on the evaluation draws, which chose nothing."
+        )
     for name, block in run.identity["attacks"].items():
         if (pool := block["knowledge"]["pool"]) is not None:
             streams = ", ".join(block["knowledge"]["streams"]).lower()
@@ -87,6 +88,26 @@ def footnote(run: Run) -> str:
                 "purification(s) it is scored on, and its clean column is scored on the same."
             )
     return told
+
+
+def warnings(run: Run) -> list[str]:
+    """For each marked row, what the trust report warns of."""
+    lines = []
+    for row in run.rows:
+        told = dict.fromkeys(f"{f.check} {f.title} ({f.grade})" for f in run.warnings(row))
+        if told:
+            lines.append(f"{DAGGER} {row}: the trust report says {', '.join(told)}")
+    return lines
+
+
+def claims(run: Run) -> list[str]:
+    """What attacks report of themselves, beside what was measured of the same images."""
+    lines = []
+    for column, outcome in run.outcomes.items():
+        told = outcome.estimates()
+        if "claimed" in told:
+            lines.append(f"{column}: claims {told['claimed']} itself; measured {told['acc']}")
+    return lines
 
 
 def separations(run: Run) -> list[str]:
@@ -115,42 +136,32 @@ def cosines(run: Run) -> list[str]:
     return lines
 
 
-def paired(run: Run, against: str) -> list[str]:
-    """Markdown lines: each row minus `against`, on the same images and evaluation keys."""
-    rows = list(dict.fromkeys(c.row for c in run.outcomes))
-    if against not in rows:
-        raise ConfigError(f"{run.folder} has no row {against!r}; there is: {', '.join(rows)}")
-    body = [["difference", "attack", "points"]]
-    for column, outcome in run.outcomes.items():
-        other = run.outcomes.get(column._replace(row=against))
-        if column.row != against and other is not None:
-            same = np.isin(outcome.images, other.images), np.isin(other.images, outcome.images)
-            found = paired_difference(outcome.correct[same[0]], other.correct[same[1]])
-            attack = column.attack if column.clean else f"{column.attack}, eps {column.eps:g}"
-            body.append([f"{column.row} - {against}", attack, str(found)])
-    return _markdown(body)
-
-
 def write_csv(runs: Iterable[Run], file: Path) -> None:
-    """Every estimand of every column, one line each."""
+    """Every estimand of every column and union, one line each."""
     lines = [
         {"run": run.folder.name, "row": c.row, "attack": c.attack, "eps": c.eps}
         | outcome.summary()
-        | {"seconds": run.seconds.get(c, 0.0)}
+        | {"seconds": run.seconds.get(c, 0.0), "warnings": len(run.warnings(c.row))}
         for run in runs
-        for c, outcome in run.outcomes.items()
+        for c, outcome in run.columns.items()
     ]
     with file.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, lines[0].keys())
+        writer = csv.DictWriter(stream, list(dict.fromkeys(k for line in lines for k in line)))
         writer.writeheader()
         writer.writerows(lines)
 
 
+def named(run: Run, row: str) -> str:
+    """A row whose prediction is several purifications says so; a dagger is a warning."""
+    ensemble: dict[str, Any] = run.identity["defenses"][row].get("ensemble", {})
+    votes = ensemble.get("votes", 1)
+    told = row if votes == 1 else f"{row} ({ensemble['class']} of {votes})"
+    return f"{told} {DAGGER}" if run.warnings(row) else told
+
+
 def _cells(run: Run, row: str, attacks: list[tuple[str, float]]) -> list[str]:
-    cells = []
-    for attack, eps in attacks:
-        outcome = run.outcomes.get(Column(row, attack, eps))
-        cells.append(_cell(outcome, run.identity["data"]["images"]))
+    images, columns = run.identity["data"]["images"], run.columns
+    cells = [_cell(columns.get(Column(row, attack, eps)), images) for attack, eps in attacks]
     clean = run.outcomes[Column(row)].summary()
     level = "-" if clean["t_mean"] != clean["t_mean"] else f"{clean['t_mean']:.3g}"
     seconds = sum(v for c, v in run.seconds.items() if c.row == row)
@@ -158,24 +169,8 @@ def _cells(run: Run, row: str, attacks: list[tuple[str, float]]) -> list[str]:
     return [*cells, f"{clean['nfe']:.1f}", level, f"{once:.1f}", f"{seconds:.0f}"]
 
 
-def _named(run: Run, row: str) -> str:
-    """A row whose prediction is several purifications says so."""
-    ensemble = run.identity["defenses"][row].get("ensemble", {})
-    votes = ensemble.get("votes", 1)
-    return row if votes == 1 else f"{row} ({ensemble['class']} of {votes})"
-
-
 def _cell(outcome: Outcome | None, images: int) -> str:
     if outcome is None:
         return "-"
     part = f" (n = {len(outcome.images)})" if len(outcome.images) < images else ""
-    return f"{mean_accuracy(outcome.correct)}{part}"
-
-
-def _markdown(body: list[list[str]]) -> list[str]:
-    widths = [max(len(line[k]) for line in body) for k in range(len(body[0]))]
-    lines = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) + " |"
-        for line in body
-    ]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
+    return f"{outcome.estimates()['acc']}{part}"

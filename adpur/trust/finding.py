@@ -57,6 +57,11 @@ class Finding:
     means: str = ""
     advice: str = ""
 
+    @property
+    def warns(self) -> bool:
+        """Whether it marks its row in every table."""
+        return self.grade in (Grade.WARN, Grade.FAIL)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 from adpur.trust.finding import (
@@ -57,11 +57,6 @@ class Findings:
         with self.file.open("a") as stream:
             stream.write(json.dumps(entry) + "\n")
 
-    def read(self) -> list[Finding]:
-        """Every finding once, sorted by check."""
-        found = {(f.check, f.row, f.attack): f for f in map(_finding, self.entries())}
-        return sorted(found.values(), key=lambda f: (_number(f.check), f.row, f.attack))
-
     def knows(self, check: Check, case: Case) -> bool:
         """Whether this was asked in an earlier session."""
         asked = (check.check, case.row, case.block)
@@ -77,26 +72,32 @@ class Findings:
                     continue  # torn by a kill; asked again
 
 
-def publish(folder: Path, run_seconds: float) -> list[str]:
-    """Put `trust.json` beside the records of a run, and return the report as lines.
+class Report(NamedTuple):
+    """The findings of a run, each once, sorted by check; of level `none` where none were made."""
 
-    No lines if nothing was asked.
-    """
-    findings = Findings(folder)
-    entries, found = list(findings.entries()), findings.read()
-    if not found:
-        return []
-    spent = sum(entry["seconds"] for entry in entries)
-    level = max((Level(entry["level"]) for entry in entries), key=list(Level).index)
-    content = {
-        "level": level,
-        "seconds": spent,
-        "run_seconds": run_seconds,
-        "findings": [finding.as_dict() for finding in found],
-    }
-    (folder / "trust.json").write_text(json.dumps(content, indent=1) + "\n")
-    share = f", {spent / run_seconds:.0%} of the run's {run_seconds:.0f} s" if run_seconds else ""
-    return [f"trust report ({level}, {spent:.0f} s{share})", "", *table(found)]
+    level: Level
+    seconds: float
+    findings: list[Finding]
+
+    def lines(self, run_seconds: float) -> list[str]:
+        """A heading with what it cost, then the table; nothing where nothing was asked."""
+        if self.level is Level.NONE:
+            return []
+        of = f", {self.seconds / run_seconds:.0%} of the run's {run_seconds:.0f} s"
+        cost = f"{self.seconds:.0f} s{of if run_seconds else ''}"
+        return [f"trust report ({self.level}, {cost})", "", *table(self.findings)]
+
+
+def read_report(folder: Path) -> Report:
+    """The trust report of a run folder."""
+    entries = list(Findings(folder).entries())
+    levels = [Level.NONE, *(Level(entry["level"]) for entry in entries)]
+    found = {(f.check, f.row, f.attack): f for f in map(_finding, entries)}
+    return Report(
+        max(levels, key=list(Level).index),
+        sum(entry["seconds"] for entry in entries),
+        sorted(found.values(), key=lambda f: (_number(f.check), f.row, f.attack)),
+    )
 
 
 def table(found: Iterable[Finding]) -> list[str]:
@@ -109,7 +110,7 @@ def table(found: Iterable[Finding]) -> list[str]:
     for check, one in worst.items():
         counts = f"{one.row} / {one.attack}; {len(by_check[check])} case(s)"
         lines.append(f"| {check} {one.title} | {one.grade} | {one.measured} | {counts} |")
-    bad = [f for fs in by_check.values() for f in fs if f.grade in (Grade.WARN, Grade.FAIL)]
+    bad = [f for fs in by_check.values() for f in fs if f.warns]
     told = [
         f"{f.grade}: {f.check} {f.title}, {f.row} / {f.attack}: {f.measured}. {f.means}. "
         f"To do: {f.advice}."

@@ -10,6 +10,7 @@ from adpur.gradient import Exact, GradientMode
 from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import CLEAN
+from adpur.metrics.threats import UNION
 from adpur.records import describe
 from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge
@@ -48,9 +49,10 @@ class Robustness(pl.Callback):
         cosine: int = 0,
         source: str | None = None,
     ) -> None:
-        if name.startswith(CLEAN):
+        if name.startswith((CLEAN, UNION)):
             raise ConfigError(
-                f"a Robustness block cannot be named {name!r}: that is the clean column"
+                f"a Robustness block cannot be named {name!r}: {CLEAN} and {UNION} are columns of "
+                "their own"
             )
         self.name = name
         self.gradient = gradient

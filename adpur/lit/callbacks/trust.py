@@ -12,7 +12,7 @@ from adpur.metrics.scoreboard import Column
 from adpur.noise import Noise
 from adpur.trial import Block
 from adpur.trust.finding import Case, Check, Grade, Level, Measured, Record
-from adpur.trust.report import Findings, probes, reviews
+from adpur.trust.report import Findings, probes, read_report, reviews
 
 if TYPE_CHECKING:
     from adpur.lit.evaluation import Evaluation
@@ -40,7 +40,7 @@ class TrustReport(pl.Callback):
                 if not found.knows(check, case):
                     self._ask(module, found, check, case, lambda c=check, k=case: c.probe(k))
         trainer.strategy.barrier()
-        for finding in found.read():
+        for finding in read_report(found.folder).findings:
             if finding.grade is Grade.FAIL:
                 raise AttackError(
                     f"{finding.check} {finding.title}, {finding.row} / {finding.attack}: "
