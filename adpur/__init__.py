@@ -48,12 +48,16 @@ _HOMES = {
     "adpur.purify.scoreopt": ["SR", "Anchored", "Diff", "Objective", "ScoreOpt"],
     "adpur.schedule": ["VE", "DiscreteVP", "LinearVP", "NoiseSchedule"],
     "adpur.step": ["Ancestral", "Corrected", "EulerMaruyama", "Heun", "Step"],
+    "adpur.threat.apgd": ["APGD"],
     "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
     "adpur.threat.ball": ["L2", "Linf", "Norm"],
+    "adpur.threat.fab": ["FAB"],
     "adpur.threat.knowledge": ["Knowledge"],
+    "adpur.threat.legacy": ["aa_fixed", "aa_legacy"],
     "adpur.threat.losses": ["DLR", "CrossEntropy", "Loss", "Margin"],
     "adpur.threat.oracle": ["LevelGradient", "Oracle"],
     "adpur.threat.pgd": ["PGD"],
+    "adpur.threat.worst": ["Worst", "rand", "standard"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
