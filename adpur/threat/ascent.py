@@ -125,12 +125,14 @@ class Control:
 def checkpoints(steps: int) -> dict[int, int]:
     """Steps after which step sizes are looked at, and how many steps each look covers.
 
+    Never the last step: there is none after it to change.
+
     >>> list(checkpoints(100))
     [22, 41, 57, 70, 80, 87, 93, 99]
     """
     found: dict[int, int] = {}
     at, span, last = 0.22, 0.22, 0
-    while (k := math.ceil(steps * at - 1e-9)) <= steps:
+    while (k := math.ceil(steps * at - 1e-9)) < steps:
         found |= {k: k - last} if k > last else {}
         span = max(span - 0.03, 0.06)
         at, last = at + span, k

@@ -1,11 +1,12 @@
-"""APGD, FAB and ensembles against closed forms, on linear models and on smooth random defences."""
+"""APGD, FAB and ensembles against closed forms, on linear models, plain and behind noise."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from problems import LinearClassifier, WavyDenoiser, images
+from noisy import Noisy
+from problems import LinearClassifier, images
 from scipy.optimize import linprog
 
 from adpur import (
@@ -15,10 +16,8 @@ from adpur import (
     L2,
     PGD,
     ConfigError,
-    Constant,
     CrossEntropy,
     Defense,
-    Diffusion,
     Exact,
     Identity,
     Linf,
@@ -29,7 +28,6 @@ from adpur import (
     Norm,
     Oracle,
     Purifier,
-    Strided,
     Worst,
     rand,
     standard,
@@ -42,11 +40,11 @@ from adpur.threat.trace import Trace
 NORMS: list[Norm] = [Linf(), L2()]
 NOISE = Noise(torch.arange(6), seed=1)
 DUAL = {"Linf()": 1, "L2()": 2}
-DIFFPURE = Diffusion(Constant(60), Strided(20))
+NOISY = Noisy(0.25)
 
 
 def oracle(purifier: Purifier = Identity(), classes: int = 3) -> Oracle:
-    defense = Defense(purifier, Networks(LinearClassifier(classes), WavyDenoiser()), 4)
+    defense = Defense(purifier, Networks(LinearClassifier(classes)), 4)
     y = defense.networks.classifier(images(6)).argmax(1)
     random = purifier != Identity()
     return Oracle(defense, Exact().view(purifier), y, NOISE, random=random, trace=Trace(6))
@@ -98,7 +96,7 @@ def test_a_step_halves_for_too_few_rises_or_for_a_best_that_stays() -> None:
 
 
 def test_the_best_point_is_the_highest_mean_loss_seen() -> None:
-    base, x = oracle(DIFFPURE), images(6)
+    base, x = oracle(NOISY), images(6)
     climbed = Ascent(0.3, Linf(), 12, 3).climb(base, x)
     assert base.trace is not None
     seen = torch.tensor(base.trace.loss, dtype=torch.float64)
@@ -106,19 +104,18 @@ def test_the_best_point_is_the_highest_mean_loss_seen() -> None:
     assert torch.equal(climbed.best.value, seen.amax(1))
 
 
-@pytest.mark.parametrize("purifier", [Identity(), DIFFPURE], ids=["plain", "diffpure"])
+@pytest.mark.parametrize("purifier", [Identity(), NOISY], ids=["plain", "noisy"])
 @pytest.mark.parametrize("norm", NORMS, ids=repr)
 def test_a_batch_is_its_rows_alone(purifier: Purifier, norm: Norm) -> None:
     base, x = oracle(purifier, classes=4), images(6)
     for attack in (
-        APGD(0.3, 9, norm, eot=2, restarts=2, select=3),
-        APGD(0.3, 5, norm, eot=2, targets=2, select=3, loss=DLR()),
-        Worst([PGD(steps=2, eot=2), APGD(steps=3, eot=2)], 0.1, norm, 3),
+        APGD(0.3, 5, norm, eot=2, restarts=2, select=2),
+        Worst([PGD(steps=2, eot=2), APGD(steps=2, eot=2, targets=2, loss=DLR())], 0.1, norm, 2),
         *([] if base.random else [FAB(0.3, norm, 5)]),
     ):
         together = attack.run(base, x)
-        alone = [attack.run(base.at(torch.tensor([i])), x[i : i + 1]) for i in range(6)]
-        assert torch.equal(together, torch.cat(alone)), attack
+        alone = [attack.run(base.at(torch.tensor([i])), x[i : i + 1]) for i in range(3)]
+        assert torch.equal(together[:3], torch.cat(alone)), attack
 
 
 def test_targets_are_the_likely_wrong_classes_in_order() -> None:
@@ -131,7 +128,7 @@ def test_targets_are_the_likely_wrong_classes_in_order() -> None:
 
 
 def test_each_target_and_restart_is_its_own_run() -> None:
-    base, x = oracle(DIFFPURE, classes=5), images(6)
+    base, x = oracle(NOISY, classes=5), images(6)
     APGD(0.01, 2, eot=2, targets=9, restarts=2, select=1).run(base, x)
     assert base.trace is not None
     assert base.trace.gradients == [2 * 4 * 3 * 2] * 6
@@ -192,11 +189,11 @@ def test_fab_breaks_exactly_the_images_within_reach(norm: Norm) -> None:
 def test_fab_and_standard_refuse_random_defences() -> None:
     for attack in (FAB(), standard()):
         with pytest.raises(ConfigError, match=r"random one.*adpur\.rand"):
-            attack.run(oracle(DIFFPURE), images(6))
+            attack.run(oracle(NOISY), images(6))
 
 
 def test_a_random_defence_has_every_image_attacked_by_every_member() -> None:
-    base, x = oracle(DIFFPURE), images(6)
+    base, x = oracle(NOISY), images(6)
     rand(0.3, eot=2, steps=3).run(base, x)
     assert base.trace is not None
     assert base.trace.gradients == [2 * 2 * 4] * 6
@@ -204,19 +201,17 @@ def test_a_random_defence_has_every_image_attacked_by_every_member() -> None:
 
 def test_a_deterministic_defence_has_broken_images_left_alone() -> None:
     base, x = inside(3)
-    broken = base.strength(PGD(0.02, eot=1).run(base, x), 1) >= 1
+    broken = base.strength(PGD(0.2, eot=1).run(base, x), 1) >= 1
     assert broken.any() and not broken.all()
     base = replace(base, trace=Trace(6))
-    Worst([PGD(), PGD(steps=7)], 0.02).run(base, x)
+    Worst([PGD(), PGD(steps=7)], 0.2).run(base, x)
     assert base.trace is not None
     assert base.trace.gradients == [20 if b else 27 for b in broken.tolist()]
 
 
 def test_the_strongest_member_is_kept_image_by_image() -> None:
-    base, x = oracle(DIFFPURE), images(6)
-    members = [
-        PGD(0.2, steps=1, eot=1, step_size=0.01, loss=loss) for loss in (CrossEntropy(), DLR())
-    ]
+    base, x = oracle(NOISY), images(6)
+    members = [PGD(0.2, steps=1, eot=1, step_size=0.01, restarts=r, select=1) for r in (1, 3)]
     found = Worst(members, 0.2, draws=4).run(base, x)
     each = torch.stack([m.run(base, x) for m in members])
     best = torch.stack([base.strength(v, 4, 2**20 - 2) for v in each]).argmax(0)

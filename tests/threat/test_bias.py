@@ -37,9 +37,11 @@ def claimed(found: Outcome) -> float:
 def nulls(norm: Norm) -> list[Attack]:
     few = {"steps": 2, "eot": 2}
     apgd = [APGD(0, norm=norm, loss=loss, select=2, **few) for loss in (Margin(), DLR())]  # type: ignore[arg-type]
+    attacks = [PGD(0, norm=norm, **few), *apgd]  # type: ignore[arg-type]
+    if norm == L2():
+        return attacks
     return [
-        PGD(0, norm=norm, **few),  # type: ignore[arg-type]
-        *apgd,
+        *attacks,
         APGD(0, norm=norm, targets=2, select=2, loss=DLR(), **few),  # type: ignore[arg-type]
         Worst(apgd, 0, norm, 2),
         rand(0, norm, **few),
@@ -59,7 +61,7 @@ def test_the_null_attack_is_exact_for_every_attack_and_estimand(norm: Norm) -> N
         assert (each.correct == plain.correct).all() and len(each.images) == IMAGES
         assert (each.predictions == plain.predictions).all()
         assert (each.mean_logits == plain.mean_logits).all()
-        assert each.summary() == plain.summary()
+        assert each.summary() == pytest.approx(plain.summary(), abs=0, rel=0, nan_ok=True)
 
 
 def test_published_rand_reports_a_fall_where_nothing_was_done() -> None:
