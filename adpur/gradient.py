@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,12 @@ from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape
 
 
 class GradientMode(ABC):
-    """A value that maps purifiers to purifiers; attacks know nothing of it."""
+    """A value that maps purifiers to purifiers; attacks know nothing of it.
+
+    `exact` says whether its gradient is meant to be that of the deployed purifier.
+    """
+
+    exact: ClassVar[bool]
 
     @abstractmethod
     def view(self, purifier: Purifier) -> Purifier:
@@ -26,6 +31,8 @@ class GradientMode(ABC):
 class Exact(GradientMode):
     """Plain autograd through every step; memory grows with the number of steps."""
 
+    exact = True
+
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier."""
         return purifier
@@ -34,6 +41,8 @@ class Exact(GradientMode):
 @dataclass(frozen=True)
 class Checkpointed(GradientMode):
     """The exact gradient with each step recomputed: flat memory for one more forward a step."""
+
+    exact = True
 
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier, each step checkpointed."""
@@ -47,6 +56,8 @@ class Budgeted(GradientMode):
     Args:
         gib: for activations, over all threads of the defence.
     """
+
+    exact = True
 
     gib: float = 8.0
 
@@ -65,6 +76,8 @@ class Surrogate(GradientMode):
     A purifier without a grid, such as ScoreOpt, needs a `Substitute`.
     """
 
+    exact = False
+
     grid: Grid = Strided(5)
 
     def view(self, purifier: Purifier) -> Purifier:
@@ -76,6 +89,8 @@ class Surrogate(GradientMode):
 class Substitute(GradientMode):
     """The exact gradient of another purifier: GNS's three short rounds, ScoreOpt's one shot."""
 
+    exact = False
+
     purifier: Purifier
 
     def view(self, purifier: Purifier) -> Purifier:
@@ -86,6 +101,8 @@ class Substitute(GradientMode):
 @dataclass(frozen=True)
 class BPDA(GradientMode):
     """The classifier's gradient at the purified image (Athalye et al. 2018)."""
+
+    exact = False
 
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier with the identity for its backward pass."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adpur.defense import Defense, Prediction
-from adpur.errors import ConfigError
+from adpur.errors import AttackError, ConfigError
 from adpur.metrics.scoreboard import Score
 from adpur.noise import Noise
 from adpur.threat.ball import Linf, Norm
@@ -76,7 +76,7 @@ def judge(
     for known in knowledge.each():
         with torch.enable_grad():
             image, cosine = search(x, y, noise, known, trace)
-        found = norm.project(image.detach(), x, eps)
+        found = _projected(image.detach(), x, norm, eps, trace)
         outs.append(_evaluated(defense, found, noise, known, bench))
         chosen.append(_selected(defense, found, noise, known, bench))
         sizes.append(norm.size(found - x))
@@ -86,6 +86,21 @@ def judge(
     size, cosine = torch.stack(sizes).amax(0), torch.stack(cosines).mean(0)
     scores = _scores(out, torch.cat(chosen), noise.index, y, size, cosine, trace)
     return Verdict(scores, images[0], out.image[: len(x)])
+
+
+def _projected(image: Tensor, x: Tensor, norm: Norm, eps: float, trace: Trace) -> Tensor:
+    """What an attack returned, brought into the ball and the range; nothing else is mended."""
+    if image.shape != x.shape or image.dtype != x.dtype or not torch.isfinite(image).all():
+        raise AttackError(
+            f"the attack returned {tuple(image.shape)} {image.dtype} images"
+            f"{'' if torch.isfinite(image).all() else ' that are not all finite'}; "
+            f"expected finite {tuple(x.shape)} {x.dtype}"
+        )
+    found = norm.project(image, x, eps)
+    beyond = (norm.size(image - x) - eps).clamp_min(0)
+    beyond = beyond.maximum((image - image.clamp(0, 1)).abs().flatten(1).amax(1).double())
+    trace.outside = [max(a, b) for a, b in zip(trace.outside, beyond.tolist(), strict=True)]
+    return found
 
 
 def _evaluated(
@@ -153,6 +168,7 @@ def _scores(
             zero=trace.zero_share(i),
             agreement=trace.agreed(i),
             claimed=trace.claimed[i],
+            outside=trace.outside[i],
         )
         for i in range(len(y))
     ]

@@ -11,6 +11,7 @@ run is opened again. Any number of processes may continue what any other number 
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -40,6 +41,8 @@ def describe(value: Any) -> Any:
         return sorted(describe(v) for v in value)
     if isinstance(value, list | tuple):
         return [describe(v) for v in value]
+    if inspect.isroutine(value):
+        return f"{value.__module__}.{value.__qualname__}"
     return value
 
 

@@ -56,7 +56,7 @@ class Toy(ImageData):
 def evaluation(**kwargs: Any) -> Evaluation:
     rows = {"undefended": Row(Identity()), "diffpure": Row(DIFFPURE), "ssni": Row(SSNI)}
     nets = {"default": Networks(LinearClassifier(), WavyDenoiser())}
-    return Evaluation(nets, **{"defenses": rows, "draws": 3, "rows": 4} | kwargs)
+    return Evaluation(nets, **{"defenses": rows, "draws": 3, "rows": 4, "trust": "none"} | kwargs)
 
 
 def blocks() -> list[pl.Callback]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
@@ -17,6 +17,7 @@ from adpur.defense import ROWS, Defense
 from adpur.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
 from adpur.judge import Bench, Search, Verdict, judge, unattacked
+from adpur.lit.callbacks.trust import TrustReport
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import RowRuns
 from adpur.metrics.scoreboard import Column, Outcome
@@ -28,6 +29,8 @@ from adpur.records import Records, describe, digest
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace
+from adpur.trial import Block
+from adpur.trust.finding import Level
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,7 @@ class Evaluation(pl.LightningModule):
         seed: of every key.
         select: selection draws, apart from the N, that choose between the attacks of a union.
         gallery: images of each column to keep, clean, adversarial and purified.
+        trust: how much of the trust report: `quick`, `full` or `none`; changes no number.
         workers: chunks run at a time on a CPU; by default, the cores that are left idle by
             torch's own threads. Changes no bit.
     """
@@ -75,11 +79,13 @@ class Evaluation(pl.LightningModule):
         seed: int = 0,
         select: int = 10,
         gallery: int = 10,
+        trust: Literal["none", "quick", "full"] = "quick",
         workers: int | None = None,
     ) -> None:
         super().__init__()
         self.workers = workers
         self.gallery = gallery
+        self.trust = Level(trust)
         if draws < 1 or select < 1:
             raise ConfigError(f"draws and select must be positive, got {draws} and {select}")
         if gallery < 0 or (workers is not None and workers < 1):
@@ -99,10 +105,15 @@ class Evaluation(pl.LightningModule):
         self.networks = nn.ModuleDict(networks)
         self.columns: list[Column] = []
         self.blocks: dict[str, Any] = {}
+        self.attacks: dict[tuple[str, str], Block] = {}
         self.outcomes: dict[Column, Outcome] = {}
         self.tell: Callable[[str], None] = lambda text: None
         for name in defenses:
             self.declare(Column(name))
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """The trust report comes by itself."""
+        return [] if self.trust is Level.NONE else [TrustReport(self.trust)]
 
     def declare(self, column: Column) -> None:
         """Announce a column, the same on every process, before the first batch."""

@@ -39,7 +39,8 @@ class Score:
     Of the attack: the `cosine` of its gradient to the exact one, where asked for; the mean `loss`
     at each gradient query; rows differentiated (`gradients`) and evaluated (`queries`); the share
     of queries whose gradient was `zero`; the `agreement` of halves of its EOT copies; the share of
-    right answers it `claimed` itself.
+    right answers it `claimed` itself; how far `outside` ball or range its image lay before it was
+    projected.
     """
 
     index: int
@@ -60,6 +61,7 @@ class Score:
     zero: float | None = None
     agreement: float | None = None
     claimed: float | None = None
+    outside: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -14,6 +14,7 @@ from adpur.errors import ConfigError
 from adpur.metrics.scoreboard import Column, Outcome
 from adpur.metrics.statistics import mean_accuracy, paired_difference
 from adpur.records import Records
+from adpur.trust.report import lines
 
 
 class Run(NamedTuple):
@@ -44,7 +45,8 @@ def show_run(folder: Path) -> None:
     """Print a run's table and where everything is, and write the table beside the records."""
     run = read_run(folder)
     text = "\n".join([*table([run]), "", footnote(run), *separations(run), *cosines(run)])
-    print("\n" + text)
+    trust = "\n".join(lines(folder))
+    print("\n" + text + ("\n\n" + trust if trust else ""))
     (folder / "table.md").write_text(text + "\n")
     write_csv([run], folder / "table.csv")
     print(f"\nrecords: {folder}/rows-*.jsonl   table: {folder}/table.md, {folder}/table.csv")

@@ -1,7 +1,9 @@
 """What an attack is, and the targets it may aim at."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -69,3 +71,27 @@ def check_budget(attack: Attack, *counts: str) -> None:
     for count in counts:
         if getattr(attack, count) < 1:
             raise ConfigError(f"{name} {count} must be >= 1, got {getattr(attack, count)}")
+
+
+def changed(attack: Attack, **rules: Callable[[Any], Any]) -> Attack:
+    """The attack with some of its settings changed, in its members too; None stays None.
+
+    >>> from adpur import PGD
+    >>> changed(PGD(steps=10), steps=lambda n: 2 * n, draws=lambda n: 2 * n).steps
+    20
+    """
+    new: Attack = _changed(attack, rules)
+    return new
+
+
+def _changed(value: Any, rules: dict[str, Callable[[Any], Any]]) -> Any:
+    if isinstance(value, list | tuple):
+        return type(value)(_changed(v, rules) for v in value)
+    if not isinstance(value, Attack) or not is_dataclass(value):
+        return value
+    now = {f.name: getattr(value, f.name) for f in fields(value)}
+    new = {
+        name: rules[name](v) if name in rules and v is not None else _changed(v, rules)
+        for name, v in now.items()
+    }
+    return replace(value, **new)

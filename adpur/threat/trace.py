@@ -21,6 +21,7 @@ class Trace:
         zero: gradient queries of each image whose mean gradient was zero.
         agreement: sum over gradient queries of the cosine between two halves of the copies.
         claimed: the share of right answers an attack itself reports, where it does.
+        outside: how far each returned image lay outside the ball or the range.
     """
 
     def __init__(self, images: int, tell: Callable[[str], None] = lambda text: None) -> None:
@@ -29,6 +30,7 @@ class Trace:
         self.gradients, self.values = [0] * images, [0] * images
         self.zero, self.agreement = [0] * images, [0.0] * images
         self.claimed: list[float | None] = [None] * images
+        self.outside = [0.0] * images
 
     def gradient(self, rows: Tensor, value: Tensor, grad: Tensor) -> None:
         """Note losses `(E, B)` and gradients `(E, B, ...)` at `rows` of the batch."""

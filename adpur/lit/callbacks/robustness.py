@@ -4,20 +4,17 @@ from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
-from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.gradient import Exact, GradientMode
-from adpur.judge import Found
 from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
-from adpur.metrics.scoreboard import CLEAN, Column
-from adpur.noise import Noise
+from adpur.metrics.scoreboard import CLEAN
 from adpur.records import describe
 from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge
-from adpur.threat.oracle import LevelGradient, Oracle, gradient_cosine
-from adpur.threat.trace import Trace
+from adpur.threat.oracle import LevelGradient
+from adpur.trial import Block, Trial
 
 
 class Robustness(pl.Callback):
@@ -69,7 +66,7 @@ class Robustness(pl.Callback):
                 f"block {self.name!r}: no row named {', '.join(sorted(unknown))}; "
                 f"there is: {', '.join(module.rows)}"
             )
-        block = {
+        described = {
             "attacks": self.attacks,
             "gradient": self.gradient,
             "knowledge": self.knowledge,
@@ -77,17 +74,22 @@ class Robustness(pl.Callback):
             "cosine": self.cosine,
             "only": self._rows(module),
         }
-        if module.blocks.setdefault(self.name, describe(block)) != describe(block):
+        told = describe(described)
+        if module.blocks.setdefault(self.name, told) != told:
             raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
         for row in self._rows(module):
             defense = module.defenses[row]
             view = self.gradient.view(defense.purifier)
             view.check(defense.networks, defense.networks.shape)
             self.levels.check(view)
-            if self.knowledge.pool is not None:
-                module.declare(self._clean(row))
-            for attack in self.attacks:
-                module.declare(Column(row, self.name, attack.eps))
+            trial = Trial(
+                defense, self.attacks[0], self.gradient, self.knowledge, self.levels,
+                cosine=self.cosine,
+            )  # fmt: skip
+            block = Block(row, self.name, trial, tuple(attack.eps for attack in self.attacks))
+            module.attacks[row, self.name] = block
+            for column in (block.clean, *block.columns):
+                module.declare(column)
 
     def on_test_batch_end(
         self,
@@ -101,28 +103,14 @@ class Robustness(pl.Callback):
         """Attack the batch in every row at every radius."""
         module = _evaluation(pl_module)
         for row in self._rows(module):
-            if self.knowledge.pool is not None:
-                module.judge(self._clean(row), batch, knowledge=self.knowledge)
-            for attack in self.attacks:
-                self._attack(module, Column(row, self.name, attack.eps), attack, batch)
-
-    def _attack(self, module: Evaluation, column: Column, attack: Attack, batch: Batch) -> None:
-        defense = module.defenses[column.row]
-        view = self.gradient.view(defense.purifier)
-        random = module.bench(column.row, batch[0]).random or view != defense.purifier
-
-        def search(x: Tensor, y: Tensor, noise: Noise, known: Knowledge, trace: Trace) -> Found:
-            oracle = Oracle(defense, view, y, noise, known, levels=self.levels, random=random)
-            cosine = gradient_cosine(oracle, x, self.cosine) if self.cosine else None
-            return Found(attack.run(replace(oracle, trace=trace), x), cosine)
-
-        module.judge(column, batch, search, self.knowledge, attack.norm)
+            block = module.attacks[row, self.name]
+            module.judge(block.clean, batch, knowledge=self.knowledge)
+            for column in block.columns:
+                trial = block.at(column.eps, module.bench(row, batch[0]).random)
+                module.judge(column, batch, trial.search, self.knowledge, trial.attack.norm)
 
     def _rows(self, module: Evaluation) -> list[str]:
         return self.only if self.only is not None else list(module.rows)
-
-    def _clean(self, row: str) -> Column:
-        return Column(row, f"{CLEAN} ({self.name})")
 
 
 def _evaluation(module: pl.LightningModule) -> Evaluation:

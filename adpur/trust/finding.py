@@ -1,0 +1,131 @@
+"""What a check is asked of, and what it says."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, NamedTuple
+
+from torch import Tensor
+
+from adpur.defense import Defense
+from adpur.judge import Bench
+from adpur.metrics.scoreboard import Outcome
+from adpur.noise import Noise
+from adpur.trial import Trial
+
+
+class Grade(StrEnum):
+    """`fail` stops the run, `warn` marks the row in every table, `info` is a label."""
+
+    PASS = "pass"
+    INFO = "info"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+class Level(StrEnum):
+    """How much is checked; `quick` is meant to cost under a tenth of the run."""
+
+    NONE = "none"
+    QUICK = "quick"
+    FULL = "full"
+
+
+class Measured(NamedTuple):
+    """A grade, and the number behind it in words."""
+
+    grade: Grade
+    text: str
+
+
+def graded(bad: bool, text: str, otherwise: Grade = Grade.WARN) -> Measured:
+    """`otherwise` if `bad`, else a pass."""
+    return Measured(otherwise if bad else Grade.PASS, text)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report; `means` and `advice` are empty where nothing is wrong."""
+
+    check: str
+    title: str
+    row: str
+    attack: str
+    measured: str
+    grade: Grade
+    means: str = ""
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Case(NamedTuple):
+    """One attack block on one row, at its largest radius, and a few images to try things on.
+
+    `deployed` is what is judged; a transfer's `trial` looks at another defence.
+    """
+
+    row: str
+    block: str
+    trial: Trial
+    deployed: Defense
+    x: Tensor
+    y: Tensor
+    noise: Noise
+    bench: Bench
+
+
+class Record(NamedTuple):
+    """What the run recorded of a case.
+
+    `clean` is under the block's own knowledge; `attacked` goes by radius; `others` are the row's
+    other blocks at the largest radius, in the same norm and with the same knowledge.
+    """
+
+    clean: Outcome
+    attacked: Mapping[float, Outcome]
+    others: Mapping[str, Outcome]
+
+    @property
+    def largest(self) -> Outcome:
+        """At the largest radius."""
+        return self.attacked[max(self.attacked)]
+
+
+class Check(ABC):
+    """A question with an answer; leaves have no state.
+
+    `check` is its number in the report, `means` what a bad answer means, `advice` what to do.
+    """
+
+    check: ClassVar[str]
+    title: ClassVar[str]
+    level: ClassVar[Level] = Level.QUICK
+    means: ClassVar[str] = ""
+    advice: ClassVar[str] = ""
+
+    def found(self, case: Case, measured: Measured) -> Finding:
+        """The line of the report."""
+        bad = measured.grade in (Grade.WARN, Grade.FAIL)
+        told = (self.means, self.advice) if bad else ("", "")
+        where = (case.row, case.block)
+        return Finding(self.check, self.title, *where, measured.text, measured.grade, *told)
+
+
+class Probe(Check):
+    """Asked before the run, of a few images: what is broken stops before hours are spent."""
+
+    @abstractmethod
+    def probe(self, case: Case) -> Measured:
+        """The answer."""
+
+
+class Review(Check):
+    """Asked after the run, of its records, perhaps with attacks on a few images more."""
+
+    @abstractmethod
+    def review(self, case: Case, record: Record) -> Measured:
+        """The answer."""

@@ -1,0 +1,185 @@
+"""Checks before the run: the null attack, randomness, gradients, logits."""
+
+# ruff: noqa: NPY002 - numpy's global generator is what is watched
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adpur.judge import judge
+from adpur.noise import Stream
+from adpur.threat.attack import Attack, changed
+from adpur.threat.losses import Margin
+from adpur.threat.oracle import gradient_cosine
+from adpur.trial import Trial
+from adpur.trust.finding import Case, Grade, Measured, Probe, graded
+from adpur.types import expand
+
+SEED = 20_261_121
+"""A state of the global generators that no attack happens to set."""
+LENGTHS = (1e-2, 2e-3)
+"""L2 lengths of a central difference; the best is taken, as none suits fp32 everywhere."""
+
+
+class NullAttack(Probe):
+    """The whole pipeline at eps 0 gives the clean answers: an equality, not a matter of luck."""
+
+    check = "T2"
+    title = "null attack equals clean"
+    means = "a number comes out that no perturbation made"
+    advice = "an attack must draw through its oracle and leave judgement to adpur"
+
+    def probe(self, case: Case) -> Measured:
+        """Compare the predictions of every evaluation draw."""
+        trial = _brief(case.trial, eps=lambda eps: 0.0)
+        null = trial.judged(case.x, case.y, case.noise, case.bench).scores
+        known = trial.knowledge
+        clean = judge(case.deployed, case.x, case.y, case.noise, case.bench, knowledge=known).scores
+        differ = sum(a.predictions != b.predictions for a, b in zip(null, clean, strict=True))
+        return graded(differ > 0, f"{differ} of {len(null)} images differ", Grade.FAIL)
+
+
+class Isolation(Probe):
+    """An attack moves no global generator of torch, numpy or Python."""
+
+    check = "T4"
+    title = "global randomness untouched"
+    means = "the attack reseeds whatever draws from that generator next, the defence included"
+    advice = "draw from the oracle's keyed noise: oracle.noise.normal(x, Stream.ATTACK)"
+
+    def probe(self, case: Case) -> Measured:
+        """Compare states before and after one step, from states that no reseeding gives."""
+        with _lent_generators():
+            before = _generators()
+            _run(_brief(case.trial, steps=lambda n: 1), case)
+            after = _generators()
+        moved = [name for name in before if before[name] != after[name]]
+        return graded(bool(moved), f"{', '.join(moved) or 'none'} moved", Grade.FAIL)
+
+
+class Determinism(Probe):
+    """The same keys give the same image, whatever shares its batch."""
+
+    check = "T5"
+    title = "same image in any batch"
+    means = "the result depends on the batch: it cannot be resumed or repeated elsewhere"
+    advice = "key noise by dataset row, and decide nothing by statistics of the batch"
+
+    def probe(self, case: Case) -> Measured:
+        """Attack all, then the second half alone, and compare bits."""
+        trial, half = _brief(case.trial), slice(len(case.x) // 2, None)
+        whole, alone = _run(trial, case)[half], _run(trial, case, half)
+        differ = int((whole != alone).flatten(1).any(1).sum())
+        return graded(differ > 0, f"{differ} of {len(whole)} images differ in another batch")
+
+
+class GradientTruth(Probe):
+    """Directional derivative against central difference, noise and t(x) replayed.
+
+    Taken of the deployed defence, half along the attacker's gradient and half along random signs,
+    slightly inside the range, where a clamp has no corner. A view that means to be something else
+    (BPDA, a surrogate) is told its cosine to the exact gradient instead.
+    """
+
+    check = "T9"
+    title = "gradient truth"
+    means = "the attacker's gradient is not that of the defence"
+    advice = "use gradient: adpur.Exact, or find where autograd is cut or rounded away"
+
+    def probe(self, case: Case) -> Measured:
+        """Relative error over the images, at the best of two lengths."""
+        oracle = case.trial.oracle(case.y, case.noise)
+        if not case.trial.gradient.exact:
+            cosine = gradient_cosine(oracle, case.x, 4).nanmean()
+            return Measured(Grade.INFO, f"not the exact gradient; cosine to it {cosine:.2f}")
+        defense, keys, y = oracle.defense, oracle.noise, case.y
+        x = 0.9 * case.x + 0.05
+        levels = defense.levels(x, keys)
+
+        def loss(logits: Tensor, rows: Tensor) -> Tensor:
+            return Margin().loss(logits, y[rows.to(y.device)])
+
+        grad = defense.loss_and_grad(x, keys, levels, loss, oracle.view).grad
+        signs = (keys.uniform(x, Stream.ATTACK) - 0.5).sign()
+        along = _unit(_unit(grad) + _unit(signs))
+        slope = (grad * along).flatten(1).double().sum(1)
+
+        def difference(h: float) -> Tensor:
+            up, down = (
+                defense.loss_and_grad(x + s * h * along, keys, levels, loss).value.double()
+                for s in (1, -1)
+            )
+            return (up - down) / (2 * h)
+
+        error = min(_relative(slope, difference(h)) for h in LENGTHS)
+        return graded(error > 0.05, f"relative error {error:.1%} of the directional derivative")
+
+
+class Logits(Probe):
+    """What the classifier returns are logits, not a distribution."""
+
+    check = "T17"
+    title = "logits, not probabilities"
+    means = "softmax of a softmax: the gradient of a confident image vanishes"
+    advice = "return logits; adpur's losses apply the softmax"
+
+    def probe(self, case: Case) -> Measured:
+        """Look for rows that are non-negative and sum to one."""
+        with torch.no_grad():
+            logits = case.trial.defense.networks.classifier(case.x)
+        shares = (logits >= 0).all(1) & ((logits.sum(1) - 1).abs() < 1e-4)
+        text = f"{int(shares.sum())} of {len(logits)} rows are distributions"
+        return graded(bool(shares.all()), f"{text}; {logits.shape[1]} classes")
+
+
+PROBES = (NullAttack(), Isolation(), Determinism(), GradientTruth(), Logits())
+
+
+def _brief(trial: Trial, **rules: object) -> Trial:
+    """The trial with a budget that shows its mechanics, not its strength."""
+    few = {"steps": lambda n: min(n, 2), "eot": lambda n: min(n, 2), "draws": lambda n: min(n, 2)}
+    attack: Attack = changed(trial.attack, **few | rules)  # type: ignore[arg-type]
+    return replace(trial, attack=attack, cosine=0)
+
+
+def _run(trial: Trial, case: Case, rows: slice = slice(None)) -> Tensor:
+    oracle = trial.oracle(case.y[rows], case.noise[rows], trial.knowledge.each()[0])
+    return trial.attack.run(oracle, case.x[rows])
+
+
+def _unit(v: Tensor) -> Tensor:
+    return v / expand(v.flatten(1).norm(dim=1).clamp_min(1e-30), v)
+
+
+def _relative(slope: Tensor, difference: Tensor) -> float:
+    """Sum of errors over the sum of the larger of both; 0 where both vanish."""
+    scale = torch.maximum(slope.abs(), difference.abs()).sum()
+    return float((slope - difference).abs().sum() / scale) if scale else 0.0
+
+
+@contextmanager
+def _lent_generators() -> Iterator[None]:
+    """Global generators in a state of their own, given back as they were."""
+    states = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.manual_seed(SEED)
+    np.random.seed(SEED)
+    random.seed(SEED)
+    yield
+    torch.random.set_rng_state(states[0])
+    np.random.set_state(states[1])
+    random.setstate(states[2])
+
+
+def _generators() -> dict[str, object]:
+    numpy: Any = np.random.get_state()
+    return {
+        "torch": torch.random.get_rng_state().numpy().tobytes(),
+        "numpy": (numpy[1].tobytes(), numpy[2]),
+        "Python": random.getstate(),
+    }

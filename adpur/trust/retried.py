@@ -1,0 +1,175 @@
+"""Checks that attack a few images again: weaker, harder, elsewhere."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from adpur.defense import Defense
+from adpur.judge import Bench
+from adpur.metrics.scoreboard import Outcome
+from adpur.metrics.statistics import Estimate, mean_accuracy, paired_difference
+from adpur.purify.base import Identity
+from adpur.threat.attack import Attack, changed
+from adpur.threat.ball import Linf, Norm
+from adpur.threat.knowledge import Knowledge
+from adpur.threat.pgd import PGD
+from adpur.trial import Trial
+from adpur.trust.finding import Case, Grade, Level, Measured, Record, Review, graded
+from adpur.trust.recorded import TOLERANCE, paired
+
+
+class FirstStep(Review):
+    """The attack is at least as strong as its single step (FGSM) on the same images."""
+
+    check = "T12b"
+    title = "stronger than FGSM"
+    means = "iterating makes it weaker: the loss surface is rough or the steps overshoot"
+    advice = "lower step_size or raise eot; a masked gradient looks like this too"
+
+    def review(self, case: Case, record: Record) -> Measured:
+        """Paired difference to FGSM with 10 copies."""
+        attack = case.trial.attack
+        one = PGD(attack.eps, attack.eps, steps=1, norm=attack.norm, eot=10, random_start=False)
+        weak = _again(case, replace(case.trial, attack=one))
+        low = _beyond(record.largest, weak)
+        shares = [o.correct.mean() for o in (_same(record.largest, weak), weak)]
+        return graded(low > TOLERANCE, f"{shares[0]:.1%} against FGSM's {shares[1]:.1%}")
+
+
+class Undefended(Review):
+    """The same attack breaks the bare classifier, or has converged on it."""
+
+    check = "T14"
+    title = "bare classifier broken"
+    means = "the attack does not even break the classifier alone"
+    advice = "mend the attack (steps, step_size) before believing the defence"
+
+    def review(self, case: Case, record: Record) -> Measured:
+        """Accuracy of the bare classifier; twice the steps if it is above chance."""
+        if isinstance(case.deployed.purifier, Identity):
+            return Measured(Grade.INFO, "this is the bare classifier")
+        nets = case.deployed.networks
+        bare = Defense(Identity(), nets, case.deployed.rows, case.deployed.workers)
+        trial = Trial(bare, case.trial.attack, random=False)
+        found = _again(case, trial, bare)
+        share = mean_accuracy(found.correct)
+        text = f"{share.value:.1%} of {len(found.images)} images hold without purification"
+        if not _above_chance(share, _classes(case)):
+            return Measured(Grade.PASS, text)
+        longer = _again(case, replace(trial, attack=_harder(trial.attack, 2)), bare)
+        moved = _beyond(found, longer) > TOLERANCE
+        return (
+            Measured(Grade.WARN, text)
+            if moved
+            else Measured(Grade.INFO, f"{text}; twice the steps change nothing")
+        )
+
+
+class LargeEps(Review):
+    """At eps 0.5 and 1 (Linf, or the L2 balls of equal diameter) nothing is left above chance."""
+
+    check = "T10b"
+    title = "large eps reaches chance"
+    level = Level.FULL
+    means = "a ball that holds every image does not break it: gradients are masked"
+    advice = "look at T8 and T9; try a query attack"
+
+    def review(self, case: Case, record: Record) -> Measured:
+        """Attack at both radii, steps in proportion."""
+        found = {r: mean_accuracy(_again(case, _at(case, r)).correct) for r in (0.5, 1.0)}
+        left = [r for r, share in found.items() if _above_chance(share, _classes(case))]
+        return graded(bool(left), ", ".join(f"{r}: {s.value:.1%}" for r, s in found.items()))
+
+
+class Convergence(Review):
+    """Twice the steps, and twice the EOT copies, lower the accuracy by less than chance allows."""
+
+    check = "T11"
+    title = "converged"
+    level = Level.FULL
+    means = "a longer search is stronger: the number is too high"
+    advice = "raise what is named, until this check passes"
+
+    def review(self, case: Case, record: Record) -> Measured:
+        """Paired differences to both."""
+        attack = case.trial.attack
+        harder = {"steps": _harder(attack, 2), "eot": changed(attack, eot=lambda n: 2 * n)}
+        gains = {
+            name: _gain(record.largest, _again(case, replace(case.trial, attack=more)))
+            for name, more in harder.items()
+            if more != attack
+        }
+        bad = [name for name, gain in gains.items() if gain.low > TOLERANCE]
+        told = ", ".join(f"twice the {n}: {g.value:.1%} lower" for n, g in gains.items())
+        return graded(bool(bad), told or "the attack has neither steps nor eot")
+
+
+class FixedNoise(Review):
+    """With the purifier's noise frozen and known, the attack is at least as strong."""
+
+    check = "T13"
+    title = "fixed noise is easier"
+    level = Level.FULL
+    means = "an attack that fails on one known function is broken (Carlini et al. 2019)"
+    advice = "mend the gradient (T9); randomness is not what stops this attack"
+
+    def review(self, case: Case, record: Record) -> Measured:
+        """Accuracy under replay against the block's."""
+        if not case.bench.random:
+            return Measured(Grade.INFO, "the defence is deterministic")
+        replay = replace(case.trial, knowledge=Knowledge(pool=1))
+        fixed = _again(case, replay)
+        gap = _beyond(fixed, record.largest)
+        shares = fixed.correct.mean(), _same(record.largest, fixed).correct.mean()
+        return graded(gap > TOLERANCE, f"{shares[0]:.1%} fixed, {shares[1]:.1%} fresh")
+
+
+RETRIED = (FirstStep(), Undefended(), LargeEps(), Convergence(), FixedNoise())
+
+
+def _again(case: Case, trial: Trial, deployed: Defense | None = None) -> Outcome:
+    """The outcome of another trial on the case's images."""
+    target = deployed if deployed is not None else case.deployed
+    draws = min(case.bench.draws, 5)  # images count here, not draws
+    bench = Bench(draws, 1, trial.random if deployed is not None else case.bench.random)
+    trial = replace(trial, cosine=0)
+    return Outcome.of(trial.judged(case.x, case.y, case.noise, bench, target).scores)
+
+
+def _harder(attack: Attack, factor: int) -> Attack:
+    return changed(attack, steps=lambda n: factor * n)
+
+
+def _at(case: Case, radius: float) -> Trial:
+    """The trial at another Linf radius, or the L2 radius that reaches as far."""
+    attack = case.trial.attack
+    eps = _reach(attack.norm, radius, case.x[0].numel())
+    scale = eps / attack.eps if attack.eps else 1.0
+    wider = changed(attack, eps=lambda e: eps, step_size=lambda s: s * scale)
+    return replace(case.trial, attack=wider)
+
+
+def _reach(norm: Norm, radius: float, pixels: int) -> float:
+    return radius if isinstance(norm, Linf) else radius * float(np.sqrt(pixels))
+
+
+def _classes(case: Case) -> int:
+    return int(case.deployed.networks.classifier(case.x[:1]).shape[1])
+
+
+def _above_chance(share: Estimate, classes: int) -> bool:
+    return share.low > 1 / classes
+
+
+def _same(outcome: Outcome, like: Outcome) -> Outcome:
+    wanted = set(like.images.tolist())
+    return Outcome.of(s for s in outcome.scores if s.index in wanted)
+
+
+def _beyond(first: Outcome, second: Outcome) -> float:
+    """Lower end of how much more often `first` is right than `second`."""
+    return paired_difference(*paired(first, second)).low
+
+
+def _gain(block: Outcome, harder: Outcome) -> Estimate:
+    return paired_difference(*paired(block, harder))
