@@ -46,8 +46,8 @@ class Worst(Attack):
         """See the class."""
         if self.deterministic and oracle.random:
             raise ConfigError(
-                "expected a deterministic defence for adpur.standard, got a random one, on which "
-                "its searches would count luck as success; use adpur.rand"
+                "adpur.standard expects a deterministic defence, differentiated as it is, got a "
+                "random one, on which it would count luck as success; use adpur.rand"
             )
         members = (
             (oracle, replace(attack, eps=self.eps, norm=self.norm).run)  # type: ignore[type-var]

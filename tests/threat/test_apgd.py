@@ -1,10 +1,12 @@
 """APGD, FAB and ensembles against closed forms, on linear models, plain and behind noise."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from noisy import Noisy
 from problems import LinearClassifier, images
 from scipy.optimize import linprog
@@ -15,6 +17,7 @@ from adpur import (
     FAB,
     L2,
     PGD,
+    Attack,
     ConfigError,
     CrossEntropy,
     Defense,
@@ -29,6 +32,8 @@ from adpur import (
     Oracle,
     Purifier,
     Worst,
+    aa_fixed,
+    aa_legacy,
     rand,
     standard,
 )
@@ -188,7 +193,7 @@ def test_fab_breaks_exactly_the_images_within_reach(norm: Norm) -> None:
 
 def test_fab_and_standard_refuse_random_defences() -> None:
     for attack in (FAB(), standard()):
-        with pytest.raises(ConfigError, match=r"random one.*adpur\.rand"):
+        with pytest.raises(ConfigError, match=r"random.*adpur\.rand"):
             attack.run(oracle(NOISY), images(6))
 
 
@@ -236,3 +241,20 @@ def test_an_ensembles_budget_is_its_members() -> None:
 def test_impossible_budgets_are_refused(make: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_ensembles_are_written_in_yaml() -> None:
+    parser = ArgumentParser()
+    parser.add_argument("--attack", type=Attack)
+
+    def made(given: dict[str, Any]) -> Attack:
+        return parser.instantiate_classes(parser.parse_object({"attack": given})).attack
+
+    few = {"class_path": "adpur.rand", "init_args": {"eps": 0.1, "eot": 3}}
+    assert made(few) == rand(0.1, eot=3)
+    for preset in (standard, aa_legacy, aa_fixed):
+        assert made({"class_path": f"adpur.{preset.__name__}"}) == preset()
+    members = [{"class_path": "adpur.PGD", "init_args": {"steps": 3}}, {"class_path": "adpur.APGD"}]
+    assert made({"class_path": "adpur.Worst", "init_args": {"attacks": members}}) == Worst(
+        [PGD(steps=3), APGD()]
+    )
