@@ -38,8 +38,9 @@ from adpur import (
     standard,
 )
 from adpur.threat.apgd import likely_wrong
-from adpur.threat.ascent import Ascent, Control, checkpoints
+from adpur.threat.ascent import Ascent, Control, Point, checkpoints, mean_of_copies
 from adpur.threat.fab import to_boundary
+from adpur.threat.oracle import Look
 from adpur.threat.trace import Trace
 
 NORMS: list[Norm] = [Linf(), L2()]
@@ -109,6 +110,23 @@ def test_the_best_point_is_the_highest_mean_loss_seen() -> None:
     assert torch.equal(climbed.best.value, seen.amax(1))
 
 
+def test_a_run_that_only_falls_goes_back_and_takes_half_the_step() -> None:
+    base, x, eps = oracle(), images(6), 0.1
+    seen: list[Point] = []
+
+    def falling(at: torch.Tensor, look: Look, y: torch.Tensor) -> Point:
+        point = mean_of_copies(at, look, y)
+        seen.append(point._replace(value=torch.full_like(point.value, -len(seen))))
+        return seen[-1]
+
+    Ascent(eps, Linf(), 10, 1, falling).climb(base, x)
+    assert 3 in checkpoints(10)
+    start = seen[0].x
+    ahead = Linf().project(start + eps * seen[0].grad.sign(), x, eps)  # 2 eps, halved once
+    moved = start + 0.75 * (ahead - start) + 0.25 * (start - seen[2].x)
+    assert torch.allclose(seen[4].x, Linf().project(moved, x, eps), atol=1e-12)
+
+
 @pytest.mark.parametrize("purifier", [Identity(), NOISY], ids=["plain", "noisy"])
 @pytest.mark.parametrize("norm", NORMS, ids=repr)
 def test_a_batch_is_its_rows_alone(purifier: Purifier, norm: Norm) -> None:
@@ -134,7 +152,9 @@ def test_targets_are_the_likely_wrong_classes_in_order() -> None:
 
 def test_each_target_and_restart_is_its_own_run() -> None:
     base, x = oracle(NOISY, classes=5), images(6)
-    APGD(0.01, 2, eot=2, targets=9, restarts=2, select=1).run(base, x)
+    attack = APGD(0.01, 2, eot=2, targets=9, restarts=2, select=1)
+    assert [own.noise.restart for own in attack._aims(base, x)] == list(range(8))
+    attack.run(base, x)
     assert base.trace is not None
     assert base.trace.gradients == [2 * 4 * 3 * 2] * 6
 
