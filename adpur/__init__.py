@@ -9,6 +9,7 @@ from typing import Any
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "adpur.analyse.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.defense": ["Defense", "Prediction"],
     "adpur.errors": ["AttackError", "ConfigError"],
     "adpur.ensemble": ["Ensemble", "Majority", "MeanLogits", "Single"],
@@ -24,14 +25,17 @@ _HOMES = {
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
     "adpur.lit.callbacks.robustness": ["Robustness"],
     "adpur.lit.callbacks.samples": ["SampleGrid"],
+    "adpur.lit.data.cifar10": ["Cifar10"],
     "adpur.lit.data.digits": ["Digits"],
     "adpur.lit.evaluation": ["Evaluation", "Row"],
     "adpur.lit.training": ["ClassifierTraining", "DiffusionTraining"],
     "adpur.models.adapters": ["EDMDenoiser", "EpsDenoiser", "VDenoiser", "X0Denoiser"],
     "adpur.models.classifiers": ["CifarResNet", "Classifier"],
     "adpur.models.denoiser": ["Denoiser"],
+    "adpur.models.keyed": ["Keyed", "Seeded"],
     "adpur.models.ncsnpp": ["NCSNpp"],
     "adpur.models.networks": ["Networks"],
+    "adpur.models.published": ["cifar10_classifier"],
     "adpur.models.wideresnet": ["WideResNet"],
     "adpur.models.zoo": [
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",
@@ -54,6 +58,10 @@ _HOMES = {
     "adpur.threat.fab": ["FAB"],
     "adpur.threat.knowledge": ["Knowledge"],
     "adpur.threat.legacy": ["aa_fixed", "aa_legacy"],
+    "adpur.threat.assuming": ["Assuming"],
+    "adpur.threat.knowledge": [
+        "Knowledge", "dw_both", "dw_forward", "dw_semi", "replay", "white_box",
+    ],
     "adpur.threat.losses": ["DLR", "CrossEntropy", "Loss", "Margin"],
     "adpur.threat.oracle": ["LevelGradient", "Oracle"],
     "adpur.threat.pgd": ["PGD"],

@@ -30,6 +30,7 @@ Results go to runs/<config name>; the same command continues an unfinished run.
   --run DIR   another folder      --fresh   start anew, keeping the old folder beside
   --only ROW,ROW                  run these rows of a test config
   --vary '{ROW: {t: [50, 100]}}'  a row for each value of a purifier's setting
+  --shard K/N  every N-th batch, beside the other shards       --dry-run  what it would cost
 `adpur test --help` lists every key, `adpur test -c NAME --print_config` shows one in full.
 """
 

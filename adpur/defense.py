@@ -10,6 +10,7 @@ from adpur.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
 from adpur.gradient import Remembered
 from adpur.memory import Keep
+from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purifier, Tap, score_norms
@@ -86,6 +87,11 @@ class Defense(nn.Module):
         self.workers = workers
         self.ensemble = ensemble
 
+    @property
+    def threads(self) -> int:
+        """`workers`, or one where rows that share a call share a generator (`Seeded`)."""
+        return 1 if isinstance(self.networks.classifier, Seeded) else self.workers
+
     def forward(
         self, x: Tensor, noise: Noise | None = None, levels: Levels | None = None,
         tap: Tap | None = None,
@@ -119,7 +125,7 @@ class Defense(nn.Module):
             rows = part.to(x.device)
             return score_norms(view, x[rows], noise[rows], context)
 
-        norm, nfe = mapped(work, self._parts(torch.ones(len(x), dtype=torch.int64)), self.workers)
+        norm, nfe = mapped(work, self._parts(torch.ones(len(x), dtype=torch.int64)), self.threads)
         return self.leveled(norm.cpu(), nfe, noise, view)
 
     def leveled(
@@ -142,7 +148,7 @@ class Defense(nn.Module):
         derivative in the score norm it is computed from, else 0.
         """
         view = view if view is not None else self.purifier
-        context = Context(self.networks, self.rows, workers=self.workers)
+        context = Context(self.networks, self.rows, workers=self.threads)
 
         def work(part: Tensor) -> list[Tensor]:
             rows = part.to(x.device)
@@ -150,7 +156,7 @@ class Defense(nn.Module):
             norm = known.score_norm.detach().requires_grad_(through)
             if through:
                 known = known._replace(t=view.levels(norm, keys), score_norm=norm)
-            logits = self._classified(view.purify(image, keys, known, context).image)
+            logits = self._classified(view.purify(image, keys, known, context).image, keys)
             value = loss(logits, part)
             wanted = [image, norm] if through else [image]
             grads = torch.autograd.grad(
@@ -161,7 +167,7 @@ class Defense(nn.Module):
 
         with torch.inference_mode(False), torch.enable_grad():
             parts = self._parts(view.steps(levels.t, self.networks), differentiated=True)
-            return Slope(*mapped(work, parts, self.workers))
+            return Slope(*mapped(work, parts, self.threads))
 
     @torch.no_grad()
     def random(self, like: Tensor) -> bool:
@@ -178,7 +184,7 @@ class Defense(nn.Module):
     def norm_grad(self, x: Tensor, noise: Noise, view: Purifier | None = None) -> Tensor:
         """Gradient of the score norm of each image, `(B, C, H, W)`."""
         view = view if view is not None else self.purifier
-        memory = view.memory.shared(self.workers) if isinstance(view, Remembered) else Keep()
+        memory = view.memory.shared(self.threads) if isinstance(view, Remembered) else Keep()
         context = Context(self.networks, self.rows, memory)
 
         def work(part: Tensor) -> list[Tensor]:
@@ -189,7 +195,7 @@ class Defense(nn.Module):
 
         with torch.inference_mode(False), torch.enable_grad():
             parts = self._parts(torch.ones(len(x), dtype=torch.int64), differentiated=True)
-            return mapped(work, parts, self.workers)[0]
+            return mapped(work, parts, self.threads)[0]
 
     def validated(self, x: Tensor) -> Tensor:
         """`x` itself, if it holds images this defence can take; else an error that says why."""
@@ -223,14 +229,18 @@ class Defense(nn.Module):
             watch = None if tap is None else lambda seen: tap(seen._replace(row=part[seen.row]))
             context = Context(self.networks, self.rows, tap=watch)
             out = self.purifier.purify(x[rows], noise[rows], own, context)
-            logits = self._classified(out.image)
+            logits = self._classified(out.image, noise[rows])
             return [logits, out.image, own.t.T, out.levels.T, own.score_norm, own.nfe + out.nfe]
 
         cost = self.purifier.steps(known.t, self.networks)
-        return Prediction(*mapped(work, self._parts(cost, torch.is_grad_enabled()), self.workers))
+        return Prediction(*mapped(work, self._parts(cost, torch.is_grad_enabled()), self.threads))
 
-    def _classified(self, image: Tensor) -> Tensor:
-        return in_calls(lambda i: [self.networks.classifier(image[i])], len(image), self.rows)[0]
+    def _classified(self, image: Tensor, noise: Noise) -> Tensor:
+        def work(i: Tensor) -> list[Tensor]:
+            i = i.to(image.device)
+            return [self.networks.classify(image[i], noise[i])]
+
+        return in_calls(work, len(image), self.rows)[0]
 
     def _parts(self, cost: Tensor, differentiated: bool = False) -> list[Tensor]:
         """The batch in parts of nearly equal work, for lanes of R rows.
@@ -243,5 +253,5 @@ class Defense(nn.Module):
             full = rows * max(1, int(cost.max()))
             parts = max(-(-int(cost.sum()) // full), -(-count // (4 * rows)))
         else:
-            parts = max(min(self.workers, -(-count // rows)), -(-count // (16 * rows)))
+            parts = max(min(self.threads, -(-count // rows)), -(-count // (16 * rows)))
         return groups(cost, rows, parts)

@@ -1,31 +1,34 @@
 """What a run leaves on disk, and how it goes on after a crash.
 
-    manifest.json       the run's identity, written once
-    rows-<rank>.jsonl   one line per image and column, deterministic fields only
-    timing-<rank>.jsonl seconds, exempt from any equality
-    gallery/            example images, clean, adversarial and purified
+    manifest.json    the run's identity, written once
+    rows-<n>.jsonl   one line per image and column, deterministic fields only
+    timing-<n>.jsonl seconds, exempt from any equality
+    gallery/         example images, clean, adversarial and purified
+    adversarial/     every attacked image, where that was asked for
 
-Rows are appended and flushed to the disk a batch at a time; a torn last line is dropped when the
-run is opened again. Any number of processes may continue what any other number began.
+Each process of each session writes files of its own, the first number free. Rows are appended and
+flushed to the disk a batch at a time; a torn last line is dropped when the run is opened again. Any
+number of processes may continue, or work beside, what any other number began.
 """
 
 import dataclasses
 import hashlib
 import inspect
+import itertools
 import json
 import os
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.metrics.scoreboard import Column, Score
+from adpur.store import ImageStore
 
 
 def describe(value: Any) -> Any:
@@ -55,27 +58,36 @@ def digest(value: Any) -> str:
 class Records:
     """The append-only records of one run folder, as one process sees them."""
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
-        self.folder, self.rank = folder, rank
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.scores: dict[Column, dict[int, Score]] = {}
+        self.files: dict[str, Path] = {}
+        """This writer's own, by kind, once it has written any."""
 
-    def claim(self, identity: dict[str, Any], columns: list[Column]) -> None:
-        """Make the folder this identity's, or refuse with the differences; first process only."""
+    def claim(self, identity: dict[str, Any], columns: list[Column], shared: bool = False) -> None:
+        """Make the folder this identity's, or refuse with the differences; first process only.
+
+        Of several that claim at once the first wins. A claim under which nothing was recorded gives
+        way, unless the folder is `shared`: others may be about to record.
+        """
         file = self.folder / "manifest.json"
-        if file.is_file() and any(self.folder.glob("rows-*.jsonl")):  # else nothing is at stake
-            before = json.loads(file.read_text())["identity"]
-            if told := list(differences(before, identity)):
-                raise ConfigError(
-                    f"{self.folder} holds another run: {'; '.join(told[:4])}. "
-                    "Name another folder with --run, or start anew with --fresh"
-                )
-            return
         manifest = {"identity": identity, "sha256": digest(identity), "columns": columns}
         with _reported(file):
             self.folder.mkdir(parents=True, exist_ok=True)
-            part = file.with_suffix(".part")
+            part = file.with_suffix(f".{uuid.uuid4().hex}")
             part.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-            part.replace(file)
+            if shared or any(self.folder.glob("rows-*.jsonl")):
+                with suppress(FileExistsError):
+                    os.link(part, file)  # atomic on network file systems too
+                part.unlink()
+            else:
+                part.replace(file)
+        before = json.loads(file.read_text())["identity"]
+        if told := list(differences(before, identity)):
+            raise ConfigError(
+                f"{self.folder} holds another run: {'; '.join(told[:4])}. "
+                "Name another folder with --run, or start anew with --fresh"
+            )
 
     def read(self) -> None:
         """Load the rows of every process that ever wrote here."""
@@ -98,28 +110,43 @@ class Records:
         """Append what a batch cost."""
         self._append("timing", [column._asdict() | {"images": images, "seconds": seconds}])
 
+    def finished(self, columns: Iterable[Column]) -> set[int]:
+        """The images that have a score in every one of these columns."""
+        return set.intersection(*(set(self.scores.get(column, {})) for column in columns))
+
     def keep(self, column: Column, images: dict[str, Tensor]) -> None:
         """Store example images of a column `(n, C, H, W)` beside the rows; none, no file."""
-        if not len(images["index"]):
-            return
-        name = f"{digest(column)[:12]}-{int(images['index'][0])}.safetensors"
-        file = self.folder / "gallery" / name
-        with _reported(file):
-            file.parent.mkdir(exist_ok=True)
-            part = file.with_suffix(".part")
-            part.write_bytes(save({k: v.contiguous() for k, v in images.items()}))
-            part.replace(file)
+        with _reported(self._gallery.folder):
+            self._gallery.add(_key(column), images)
 
     def gallery(self, column: Column) -> dict[str, Tensor]:
         """All stored images of a column, sorted by index; empty if none were kept."""
-        files = sorted((self.folder / "gallery").glob(f"{digest(column)[:12]}-*.safetensors"))
-        parts = [load_file(file) for file in files]
-        if not parts:
-            return {}
-        merged = {k: torch.cat([part[k] for part in parts]) for k in parts[0]}
-        index, inverse = merged["index"].unique(return_inverse=True)  # type: ignore[no-untyped-call]
-        first = torch.stack([(inverse == k).nonzero()[0, 0] for k in range(len(index))])
-        return {k: v[first] for k, v in merged.items()}
+        return self._gallery.read(_key(column))
+
+    def store(self, column: Column, index: Tensor, adversarial: Tensor, label: Tensor) -> None:
+        """Store a batch of attacked images `(n, C, H, W)`, exactly as they were scored."""
+        with _reported(self._adversarial.folder):
+            images = {"index": index, "adversarial": adversarial, "label": label}
+            self._adversarial.add(_key(column), {k: v.cpu() for k, v in images.items()})
+
+    def adversarial(self, column: Column) -> dict[str, Tensor]:
+        """`index` `(n,)`, `adversarial` `(n, C, H, W)` and `label` `(n,)` of a column, by index.
+
+        Empty if none were stored (`Evaluation(store=True)` does).
+        """
+        return self._adversarial.read(_key(column))
+
+    def stored(self, column: Column) -> set[int]:
+        """Which attacked images of a column are stored."""
+        return self._adversarial.index(_key(column))
+
+    @property
+    def _gallery(self) -> ImageStore:
+        return ImageStore(self.folder / "gallery")
+
+    @property
+    def _adversarial(self) -> ImageStore:
+        return ImageStore(self.folder / "adversarial")
 
     def seconds(self) -> dict[Column, float]:
         """Seconds per column over all processes and sessions."""
@@ -138,7 +165,7 @@ class Records:
                 yield Column(entry.pop("row"), entry.pop("attack"), entry.pop("eps")), entry
 
     def _append(self, kind: str, entries: list[dict[str, Any]]) -> None:
-        file = self.folder / f"{kind}-{self.rank}.jsonl"
+        file = self._own(kind)
         text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in entries)
         with _reported(file), file.open("a+b") as stream:
             if stream.tell() and not _ends_with_newline(stream):
@@ -146,6 +173,17 @@ class Records:
             stream.write(text.encode())
             stream.flush()
             os.fsync(stream.fileno())
+
+    def _own(self, kind: str) -> Path:
+        """A file that no other process, shard or session writes: the first number free."""
+        if kind not in self.files:
+            for number in itertools.count():
+                file = self.folder / f"{kind}-{number}.jsonl"
+                with _reported(file), suppress(FileExistsError):
+                    file.touch(exist_ok=False)  # O_EXCL: for one of all who try
+                    self.files[kind] = file
+                    break
+        return self.files[kind]
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterable[str]:
@@ -156,6 +194,10 @@ def differences(before: Any, now: Any, path: str = "") -> Iterable[str]:
             yield from differences(before.get(key), now.get(key), inner)
     elif before != now:
         yield f"{path}: {_short(before)} -> {_short(now)}"
+
+
+def _key(column: Column) -> str:
+    return digest(column)[:12]
 
 
 def _short(value: Any) -> str:

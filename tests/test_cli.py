@@ -1,5 +1,6 @@
 """The command line as a person meets it: config names, one-line answers, exit codes."""
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -152,6 +153,16 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
             ["fit", "-c", "classifier_digits", "--vary={a: {t: [1]}}"],
             "vary belongs to adpur test, not to adpur fit",
         ),
+        (["test", "--shard=5/4"], "shard: expected k/n with 1 <= k <= n, got 5/4"),
+        (["test", "--shard=half"], "shard: expected k/n, such as 1/4 to 4/4, got half"),
+        (
+            ["test", "-c", "ssni_digits", "--shard", "1/4", "--fresh"],
+            "fresh would set aside what other shards are writing",
+        ),
+        (
+            ["fit", "-c", "classifier_digits", "--dry-run"],
+            "dry-run belongs to adpur test, not to adpur fit",
+        ),
         (["fit", "-c", "ssni_digits"], "adpur fit needs a model of class Training, got Evaluation"),
         (
             ["test", "-c", "classifier_digits"],
@@ -190,6 +201,21 @@ def test_a_fraction_is_a_number(away: Path) -> None:
     cli = parse("test", ["-c", "frac", "--trainer.logger=false"])
     blocks = [c for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
     assert [a.eps for b in blocks for a in b.attacks] == [8 / 255] * 2
+
+
+def test_knowledge_is_written_by_its_name_or_its_settings(away: Path) -> None:
+    from adpur import Knowledge, Stream
+    from adpur.stages import parse
+
+    text = Path(resolve_config("replay_digits")).read_text()
+    said = "{class_path: adpur.dw_semi, init_args: {k: 8}}"
+    assert said in text
+    (away / "own.yaml").write_text(text.replace(said, "{pool: 3, streams: [LEVEL]}"))
+    for name, last in (("replay_digits", Knowledge(8)), ("own", Knowledge(3, {Stream.LEVEL}))):
+        cli = parse("test", ["-c", name, "--trainer.logger=false"])
+        known = [c.knowledge for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
+        assert known[-1] == last
+        assert [k.name for k in known[:3]] == ["white-box", "white-box", "DW-both"]
 
 
 def test_any_setting_of_a_row_can_be_varied() -> None:
@@ -238,6 +264,8 @@ def test_a_sweep_becomes_rows_wherever_its_row_is_named() -> None:
 def test_every_shipped_config_instantiates(file: Path) -> None:
     from adpur.stages import parse
 
+    if file.stem.endswith("cifar10") and "ADPUR_CIFAR10_CLASSIFIER" not in os.environ:
+        pytest.skip("ADPUR_CIFAR10_CLASSIFIER is not set")
     head = file.read_text().splitlines()[0]
     stage = head.removeprefix("# ").split(":")[0]
     with torch.device("meta") if stage == "fit" else torch.device("cpu"):
@@ -352,6 +380,42 @@ def test_ctrl_c_exits_130_and_the_same_command_continues(
     assert (away / "runs/tiny/rows-0.jsonl").read_text().startswith(kept)
 
 
+def test_shards_of_a_cluster_array_make_one_table(
+    away: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped batch script, with SLURM's variables and a launcher set by hand."""
+    tiny(away)
+    script = shipped_configs() / "slurm" / "sweep.sbatch"
+    subprocess.run(["bash", "-n", script], check=True)
+    launch = away / "launch"  # in place of srun: writes down the words it was given
+    launch.write_text('#!/bin/bash\nshift\nprintf "%s\\n" "$@" > words\n')
+    launch.chmod(0o755)
+    more = ["-c", "tiny", *FAST, "--model.rows=4", "--data.batch_size=2"]
+    said = []
+    for task in ("4", "5"):
+        array = {"ID": task, "COUNT": "2", "MIN": "4"}
+        slurm = {f"SLURM_ARRAY_TASK_{k}": v for k, v in array.items()}
+        env = os.environ | slurm | {"ADPUR_LAUNCH": str(launch)}
+        subprocess.run(["bash", script, *more], env=env, check=True)
+        assert main((away / "words").read_text().splitlines()) == 0
+        said.append(capsys.readouterr().out)
+    rest = f"adpur test {' '.join(more)} --trainer.devices=1"
+    assert "shard 1/2 is done, 2 of 4 images are; the table" in said[0]
+    assert said[0].strip().endswith(rest) and "| ssni-n " not in said[0]
+    assert "| ssni-n " in said[1]
+    assert main(["test", *more, "--shard", "3/3"]) == 0
+    assert "shard 3/3 has nothing to do" in capsys.readouterr().out
+
+
+def test_a_dry_run_touches_no_folder(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny(away)
+    assert main(["test", "-c", "tiny", *FAST, "--model.rows=4", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "4 images, 3 rows, 8 columns; network calls of 4 rows" in said
+    assert "\nall  " in said and "An estimate: " in said and "memory: " in said
+    assert sorted(p.name for p in away.iterdir()) == ["tiny.yaml"]
+
+
 def test_a_read_only_folder_stops_with_the_path(
     away: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -372,7 +436,7 @@ def test_two_processes_end_with_one_table_and_refuse_together(away: Path) -> Non
     """The real launcher: the second process runs the same command line again."""
     tiny(away)
     argv = [sys.executable, "-m", "adpur", "test", "-c", "tiny", *FAST, "--model.rows=4",
-            "--trainer.devices=2", "--trainer.strategy=ddp"]  # fmt: skip
+            "--data.batch_size=2", "--trainer.devices=2", "--trainer.strategy=ddp"]  # fmt: skip
     done = subprocess.run(argv, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("| ssni-n ") == 1
@@ -380,6 +444,60 @@ def test_two_processes_end_with_one_table_and_refuse_together(away: Path) -> Non
     again = subprocess.run([*argv, "--model.seed=1"], capture_output=True, text=True, timeout=100)
     assert again.returncode == 2
     assert "seed: 0 -> 1" in again.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["ddp", "torchrun"])
+@pytest.mark.parametrize("victim", ["0", "1"])
+def test_a_lost_process_ends_the_others_in_one_line(launcher: str, victim: str, away: Path) -> None:
+    """Real launchers, real `kill -9`; the same command then finishes."""
+    tiny(away)
+    agent = ["-m", "torch.distributed.run", "--nproc_per_node=2"] if launcher != "ddp" else []
+    argv = [sys.executable, *agent, "-m", "adpur", "test", "-c", "tiny", *FAST[:2],
+            "--data.limit=16", "--data.batch_size=1", "--model.rows=4", "--trainer.devices=2",
+            "--trainer.strategy=ddp"]  # fmt: skip
+    with (away / "said").open("w") as said:
+        run = subprocess.Popen(argv, stdout=said, stderr=said)
+    folder = away / "runs/tiny"
+    while len(list(folder.glob("rows-*.jsonl"))) < 2:
+        assert run.poll() is None
+        time.sleep(0.05)
+    ranks = processes(run.pid)
+    os.kill(ranks[victim], signal.SIGKILL)
+    start = time.monotonic()
+    assert run.wait(60) != 0
+    while any(alive(pid) for pid in ranks.values()):
+        assert time.monotonic() - start < 60
+        time.sleep(0.1)
+    lines = (away / "said").read_text().splitlines()
+    assert [line for line in lines if line.startswith("adpur: ")] == [
+        f"adpur: error: process {victim} of 2 was lost; the same command continues"
+    ]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.count("| ssni-n ") == 1
+
+
+def processes(parent: int) -> dict[str, int]:
+    """Pids by rank of the processes under and including one."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, above = int(stat.parent.name), int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            words = (stat.parent / "cmdline").read_text().split("\0")
+            if parent in (pid, above) and "torch.distributed.run" not in words:
+                env = (stat.parent / "environ").read_text().split("\0")
+                rank = [v.split("=")[1] for v in env if v.startswith("LOCAL_RANK=")]
+                if "adpur" in words:
+                    found[rank[0] if rank else "0"] = pid
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Neither gone nor a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_sigterm_exits_143(away: Path) -> None:

@@ -17,9 +17,9 @@ COLUMN = Column("row", "pgd", 0.2)
 
 
 def test_what_one_process_wrote_another_reads(tmp_path: Path) -> None:
-    for rank in (0, 1):
-        Records(tmp_path, rank).add(COLUMN, [score(rank, [1, 0])])
-    records = Records(tmp_path, 2)
+    for index in (0, 1):
+        Records(tmp_path).add(COLUMN, [score(index, [1, 0])])
+    records = Records(tmp_path)
     records.read()
     assert records.known(COLUMN, [0, 1, 2]) == [score(0, [1, 0]), score(1, [1, 0])]
     assert records.known(Column("other"), [0]) == []

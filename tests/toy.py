@@ -109,7 +109,7 @@ def killed_after(adds: int) -> Callable[[], None]:
         plain(self, kind, entries)
         count[0] += kind == "rows"
         if count[0] == adds:
-            file = self.folder / f"rows-{self.rank}.jsonl"
+            file = self.files["rows"]
             with file.open("r+b") as stream:  # the torn line a real crash leaves
                 stream.truncate(file.stat().st_size - 7)
             os.kill(os.getpid(), signal.SIGKILL)

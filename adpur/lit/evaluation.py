@@ -68,6 +68,7 @@ class Evaluation(pl.LightningModule):
         trust: how much of the trust report: `quick`, `full` or `none`; changes no number.
         workers: chunks run at a time on a CPU; by default, the cores that are left idle by
             torch's own threads. Changes no bit.
+        store: keep every attacked image (`Records.adversarial` reads them back), not examples only.
     """
 
     def __init__(
@@ -81,9 +82,10 @@ class Evaluation(pl.LightningModule):
         gallery: int = 10,
         trust: Literal["none", "quick", "full"] = "quick",
         workers: int | None = None,
+        store: bool = False,
     ) -> None:
         super().__init__()
-        self.workers = workers
+        self.workers, self.store = workers, store
         self.gallery = gallery
         self.trust = Level(trust)
         if draws < 1 or select < 1:
@@ -108,6 +110,7 @@ class Evaluation(pl.LightningModule):
         self.attacks: dict[tuple[str, str], Block] = {}
         self.outcomes: dict[Column, Outcome] = {}
         self.tell: Callable[[str], None] = lambda text: None
+        self.meet: Callable[[], None] = lambda: self.trainer.strategy.barrier()
         for name in defenses:
             self.declare(Column(name))
 
@@ -127,13 +130,11 @@ class Evaluation(pl.LightningModule):
                 f"expected precision 32-true, got {self.trainer.precision}: autocast would reach "
                 "the clean column alone"
             )
-        self.records = Records(Path(self.trainer.default_root_dir), self.global_rank)
+        self.records = Records(Path(self.trainer.default_root_dir))
         identity = self.identity()
         self._claim(identity)
-        if self.trainer.is_global_zero:
-            for row_runs in self._row_runs():
-                for name, row in self.rows.items():
-                    row_runs.start(name, describe(row), digest([identity, name]))
+        if self.data.shard.of == 1:
+            self._start_runs(identity)
         self.records.read()
         for defense in self.defenses.values():
             defense.workers = self.workers or idle_cores(self.trainer)
@@ -143,7 +144,7 @@ class Evaluation(pl.LightningModule):
         refusal = ""
         if self.trainer.is_global_zero:
             try:
-                self.records.claim(identity, self.columns)
+                self.records.claim(identity, self.columns, shared=self.data.shard.of > 1)
             except ConfigError as error:
                 refusal = str(error)
         if refusal := self.trainer.strategy.broadcast(refusal):
@@ -198,9 +199,8 @@ class Evaluation(pl.LightningModule):
         """Score the images of a batch that the records lack (`adpur.judge.judge`)."""
         with torch.inference_mode(False):
             x, y, index = (part.clone() for part in batch)
-            known = self.records.known(column, index.tolist())
-            done = torch.tensor([s.index for s in known], dtype=index.dtype, device=index.device)
-            todo = ~torch.isin(index, done)
+            done = self._done(column, index.tolist())
+            todo = ~torch.isin(index, torch.tensor(done, dtype=index.dtype, device=index.device))
             if not todo.any():
                 return
             self.heed()
@@ -216,6 +216,8 @@ class Evaluation(pl.LightningModule):
                 knowledge, norm, column.eps, Trace(len(x), tell),
             )  # fmt: skip
             self._keep(column, noise.index, x, verdict)
+            if self.store and not column.clean:  # before the rows, which say that all is done
+                self.records.store(column, noise.index, verdict.adversarial, y)
             self.records.add(column, verdict.scores)
             self.records.time(column, len(x), time.perf_counter() - start)
 
@@ -226,28 +228,55 @@ class Evaluation(pl.LightningModule):
             self._random[row] = said if said is not None else self.defenses[row].random(like)
         return Bench(self.draws, self.select, self._random[row])
 
+    def _done(self, column: Column, index: list[int]) -> list[int]:
+        """Images that need no work: recorded and, where that is asked for, stored."""
+        known = [score.index for score in self.records.known(column, index)]
+        if not self.store or column.clean or not known:
+            return known
+        stored = self.records.stored(column)
+        return [i for i in known if i in stored]
+
     def heed(self) -> None:
         """Stop for SIGTERM now: Lightning looks between batches only, and never after the last."""
         if self.trainer.received_sigterm:
             raise SIGTERMException
 
     def on_test_epoch_end(self) -> None:
-        """Read what every process recorded: no collective, so no backend, can lose a row."""
-        self.trainer.strategy.barrier()
+        """Read what every process recorded: no collective, so no backend, can lose a row.
+
+        A shard that others have yet to complete leaves no outcomes.
+        """
+        self.meet()
         self.records.read()
+        done, wanted = len(self.records.finished(self.columns)), len(self.data.subset)
+        if self.data.shard.of > 1 and done < wanted:
+            return
         self.outcomes = {c: Outcome.of(self.records.scores[c].values()) for c in self.columns}
         if self.trainer.is_global_zero:
-            named = {
-                f"{column}/{key}": value
-                for column, outcome in self.outcomes.items()
-                for key, value in outcome.summary().items()
-            }
-            for logger in self.loggers:
-                logger.log_metrics(named, step=0)
-            seconds = self.records.seconds()
+            self._log()
+
+    def _log(self) -> None:
+        """Every column to every logger, every row to its own W&B run."""
+        if self.data.shard.of > 1:
+            self._start_runs(self.identity())
+        named = {
+            f"{column}/{key}": value
+            for column, outcome in self.outcomes.items()
+            for key, value in outcome.summary().items()
+        }
+        for logger in self.loggers:
+            logger.log_metrics(named, step=0)
+        seconds = self.records.seconds()
+        for row_runs in self._row_runs():
+            for row in self.rows:
+                row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
+
+    def _start_runs(self, identity: dict[str, Any]) -> None:
+        """A W&B run for each row; of several shards, only in the one that sees all complete."""
+        if self.trainer.is_global_zero:
             for row_runs in self._row_runs():
-                for row in self.rows:
-                    row_runs.log_row(row, row_summary(row, self.outcomes, seconds))
+                for name, row in self.rows.items():
+                    row_runs.start(name, describe(row), digest([identity, name]))
 
     def _keep(self, column: Column, index: Tensor, x: Tensor, verdict: Verdict) -> None:
         chosen = torch.isin(index.cpu(), self.data.first(self.gallery))

@@ -28,6 +28,24 @@ def convert_classifier(
     where: str,
 ) -> list[str]:
     """Write a CIFAR ResNet (option A) or WideResNet; their arguments are read off the weights."""
+    classifier, arguments = read_classifier(content, size, mean, std, activation, where)
+    zoo.save_classifier(classifier, arguments, folder)
+    told = ", ".join(f"{k} {v}" for k, v in arguments.items())
+    return [
+        f"{type(classifier.net).__name__} with {told}",
+        f"mean {list(mean)}, std {list(std)}: not in the file (--mean, --std)",
+    ]
+
+
+def read_classifier(
+    content: Any,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    activation: str,
+    where: str,
+) -> tuple[Classifier, dict[str, Any]]:
+    """The classifier of a checkpoint's content, and the arguments that rebuild its network."""
     state = _state(content)
     if not is_classifier(content):
         raise ConfigError(
@@ -48,12 +66,7 @@ def convert_classifier(
         raise ConfigError(f"{where}: not a {name} of {arguments}: {'; '.join(problems[:3])}")
     net.load_state_dict(state)
     shape = (state["conv1.weight"].shape[1], size, size)
-    zoo.save_classifier(Classifier(net, shape, mean, std), arguments, folder)
-    told = ", ".join(f"{k} {v}" for k, v in arguments.items())
-    return [
-        f"{name} with {told}",
-        f"mean {list(mean)}, std {list(std)}: not in the file (--mean, --std)",
-    ]
+    return Classifier(net, shape, mean, std), arguments
 
 
 def _state(content: Any) -> dict[str, Tensor]:

@@ -1,16 +1,18 @@
 """The networks one defence borrows."""
 
-from torch import nn
+from torch import Tensor, nn
 
 from adpur.errors import ConfigError
 from adpur.models.denoiser import Denoiser
+from adpur.models.keyed import Keyed
+from adpur.noise import Noise
 
 
 class Networks(nn.Module):
     """A classifier and the diffusion models that serve it, frozen and in evaluation mode.
 
     Args:
-        classifier: any module from [0, 1] images to logits.
+        classifier: any module from [0, 1] images to logits; `Seeded` if it draws by itself.
         denoiser: the diffusion model that purifies; None for an undefended classifier.
         scorer: the diffusion model whose score norms set SSNI's levels; the denoiser by default.
     """
@@ -46,6 +48,12 @@ class Networks(nn.Module):
     def shape(self) -> tuple[int, ...] | None:
         """(C, H, W) of the classifier's images, None if it does not say."""
         return self._shapes().get("classifier")
+
+    def classify(self, image: Tensor, noise: Noise) -> Tensor:
+        """Logits `(B, classes)`; the keys `(B,)` serve a classifier that draws."""
+        keyed = isinstance(self.classifier, Keyed)
+        logits: Tensor = self.classifier(image, noise) if keyed else self.classifier(image)
+        return logits
 
     def train(self, mode: bool = True) -> "Networks":
         """Stay in evaluation mode: a defence has no other."""

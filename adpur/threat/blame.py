@@ -56,7 +56,11 @@ def blame(
         x = x.detach().requires_grad_()
         context = Context(defense.networks, defense.rows, trace)
         image = view.purify(x, noise, levels, context).image
-        logits = defense.networks.classifier(image.expand(defense.rows, -1, -1, -1))[:1]
+        copies, keys = (
+            image.expand(defense.rows, -1, -1, -1),
+            noise[torch.zeros(defense.rows).long()],
+        )
+        logits = defense.networks.classify(copies, keys)[:1]
         at_logits, at_image = torch.autograd.grad(
             loss(logits).sum(), (logits, image), retain_graph=True, allow_unused=True
         )

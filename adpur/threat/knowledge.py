@@ -12,12 +12,13 @@ from adpur.noise import ALL, Noise, Source, Stream
 class Knowledge:
     """Which noise the attack shares with the evaluation.
 
-    | pool | streams | the field calls it |
-    |---|---|---|
-    | None | any | white-box: fresh noise in the attack and in the evaluation |
-    | 1 | all | deterministic white-box (ADDT DW-both), randomness replay (RevPure) |
-    | 1 | (forward,) | ADDT DW-fwd |
-    | K | all | ADDT DW-semi-K: one of K known draws |
+    | pool | streams | the field calls it | by name |
+    |---|---|---|---|
+    | None | any | white-box: fresh noise in the attack and in the evaluation | `white_box` |
+    | 1 | all | deterministic white-box (ADDT DW-both) | `dw_both` |
+    | 1 | all | randomness replay (RevPure): the same value | `replay` |
+    | 1 | (forward,) | ADDT DW-fwd | `dw_forward` |
+    | K | all | ADDT DW-semi-K: one of K known draws | `dw_semi` |
 
     Args:
         pool: how many draws per image there are in all; None is fresh noise always.
@@ -52,18 +53,33 @@ class Knowledge:
         """The pools one at a time."""
         return [replace(self, seeds=1, seed=self.seed + k) for k in range(self.seeds)]
 
+    @property
+    def name(self) -> str:
+        """What the field calls it; else its pool and streams.
+
+        >>> Knowledge(1).name, Knowledge(8).name, Knowledge(1, ["level", "forward"]).name
+        ('DW-both', 'DW-semi-8', 'pool of 1: forward, level')
+        """
+        if self.pool is None or not self.streams:
+            return "white-box"
+        if self.streams >= ALL:
+            return "DW-both" if self.pool == 1 else f"DW-semi-{self.pool}"
+        if self.pool == 1 and self.streams == {Stream.FORWARD}:
+            return "DW-forward"
+        return f"pool of {self.pool}: {', '.join(s.name.lower() for s in sorted(self.streams))}"
+
     def attack(self, noise: Noise, iteration: int, copies: int, votes: int = 1) -> Noise:
         """Keys of the EOT copies of one iteration, copy-major.
 
         Where all noise is known, a pool is walked through, at most once an iteration: more copies
-        would only be repeats. Then each of the defence's `votes` is known too, and a copy is made
-        of every one.
+        would only be repeats. Where any is, it is known of each of the defence's `votes`, and a
+        copy is made of every one.
         """
         known = self.pool is not None and self.streams >= ALL
         copies = min(copies, self.pool or copies) if known else copies
         keys = noise.fold(source=Source.ATTACK, iteration=iteration).repeat(copies)
         keys = self._known(keys, iteration * copies)
-        return keys.tiled("vote", votes) if known and votes > 1 else keys
+        return keys.tiled("vote", votes) if self.pool is not None and votes > 1 else keys
 
     def select(self, noise: Noise, draws: int, iteration: int = 0) -> Noise:
         """Keys on which an attack compares its own candidates; never the evaluation's."""
@@ -84,3 +100,34 @@ class Knowledge:
         draw = torch.as_tensor(noise.draw)
         member = (draw + offset) % self.pool + self.seed * self.pool
         return noise.fold(pooled=self.streams, member=member)
+
+
+def white_box() -> Knowledge:
+    """Fresh noise in the attack and in the evaluation: the attacker knows its law alone."""
+    return Knowledge()
+
+
+def dw_forward(seeds: int = 1) -> Knowledge:
+    """The noise that diffuses is known, all other is fresh (ADDT section 4.2)."""
+    return Knowledge(1, frozenset({Stream.FORWARD}), seeds)
+
+
+def dw_both(seeds: int = 1) -> Knowledge:
+    """All noise is known, one draw an image (ADDT section 4.2): a deterministic defence."""
+    return Knowledge(1, seeds=seeds)
+
+
+def dw_semi(k: int = 128, seeds: int = 1) -> Knowledge:
+    """The evaluation draws one of `k` known draws of all noise (ADDT appendix B).
+
+    Attack with `eot` = k to follow the paper, which averages over all of them at every step.
+    """
+    return Knowledge(k, seeds=seeds)
+
+
+def replay(seeds: int = 1) -> Knowledge:
+    """Randomness replay (RevPure Algorithm 1): the evaluation has the noise the attack met.
+
+    The same value as `dw_both`: two papers' names for one threat model.
+    """
+    return Knowledge(1, seeds=seeds)

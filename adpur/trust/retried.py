@@ -154,7 +154,7 @@ def _reach(norm: Norm, radius: float, pixels: int) -> float:
 
 
 def _classes(case: Case) -> int:
-    return int(case.deployed.networks.classifier(case.x[:1]).shape[1])
+    return int(case.deployed.networks.classify(case.x[:1], case.noise[:1]).shape[1])
 
 
 def _above_chance(share: Estimate, classes: int) -> bool:

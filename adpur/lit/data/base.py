@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from adpur.errors import ConfigError
+from adpur.lit.data.share import Shard, WholeBatches, batch_count
 
 Split = Literal["train", "validation", "test"]
 Batch = tuple[Tensor, Tensor, Tensor]
@@ -28,6 +29,8 @@ class ImageData(pl.LightningDataModule):
 
     shape: tuple[int, int, int]
     classes: int
+    shard = Shard()
+    """Which of the evaluated batches are this command's; all, but for `adpur test --shard`."""
 
     def __init__(
         self,
@@ -63,6 +66,11 @@ class ImageData(pl.LightningDataModule):
                 f"limit={self.limit} is more than the {size} images of {self.evaluate}"
             )
         return sorted(order[: self.limit])
+
+    @property
+    def batches(self) -> range:
+        """Which of the evaluated batches are this shard's."""
+        return self.shard.batches(batch_count(len(self.subset), self.batch_size))
 
     def first(self, count: int) -> Tensor:
         """Dataset rows of the first `count` evaluated images."""
@@ -104,17 +112,26 @@ class ImageData(pl.LightningDataModule):
         return self._exact(self.split("validation"))
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The evaluated images, once, over however many processes."""
-        chosen = torch.utils.data.Subset(self.split(self.evaluate), self.subset)
-        if len(chosen) < self._place[1]:
+        """This shard's images in whole batches, each batch on one process."""
+        rank, world = self._place
+        images = len(self.subset)
+        if images < world:
+            raise ConfigError(f"{images} images cannot be shared by {world} processes")
+        if len(self.batches) < world:  # Lightning would leave the idle out, and the others waiting
+            small = max(1, images // (world * self.shard.of))
             raise ConfigError(
-                f"{len(chosen)} images cannot be shared by {self._place[1]} processes"
+                f"expected a batch for each of {world} processes, got {len(self.batches)}; "
+                f"take data.batch_size={small} or less (it changes no number)"
             )
-        return self._exact(chosen)
+        chosen = torch.utils.data.Subset(self.split(self.evaluate), self.subset)
+        return self._loader(chosen, WholeBatches(chosen, self.batch_size, self.shard, rank, world))
 
     def _exact(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
-        rank, world = self._place
-        sampler = ExactSampler(dataset, world, rank, shuffle=False)
+        return self._loader(dataset, ExactSampler(dataset, *self._place[::-1], shuffle=False))
+
+    def _loader(
+        self, dataset: Dataset[Batch], sampler: DistributedSampler[Any]
+    ) -> DataLoader[Batch]:
         private = torch.Generator()  # a loader would draw its workers' seed from the global one
         return DataLoader(dataset, self.batch_size, sampler=sampler, generator=private)
 

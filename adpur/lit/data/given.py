@@ -1,0 +1,48 @@
+"""Images a user brings as arrays."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, TensorDataset
+
+from adpur.errors import ConfigError
+from adpur.lit.data.base import Batch, ImageData, Split
+
+
+class Given(ImageData):
+    """Labelled images from a `.npz` file with arrays `x` and `y`, evaluated as they are.
+
+    Args:
+        file: `x` `(n, C, H, W)`, floats in [0, 1] or bytes; `y` `(n,)` labels.
+        kwargs: of `ImageData`.
+    """
+
+    def __init__(self, file: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not Path(file).is_file():
+            raise ConfigError(f"{file} does not exist; a .npz file with arrays x and y is needed")
+        with np.load(file) as held:
+            if not {"x", "y"} <= set(held):
+                raise ConfigError(f"{file} holds {', '.join(held)}; arrays x and y are needed")
+            self.x, self.y = _checked(file, held["x"], held["y"])
+        self.shape = tuple(self.x.shape[1:])  # type: ignore[assignment]
+        self.classes = int(self.y.max()) + 1
+
+    def split(self, name: Split) -> Dataset[Batch]:
+        """All images, under the row numbers of the file."""
+        rows = torch.arange(len(self.x))
+        return TensorDataset(self.x, self.y, rows)  # type: ignore[return-value]
+
+
+def _checked(file: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
+    if x.ndim != 4 or y.shape != x.shape[:1] or not len(x):
+        raise ConfigError(
+            f"{file}: expected x (n, C, H, W) and y (n,), got {x.shape} and {y.shape}"
+        )
+    if x.shape[1] not in (1, 3):
+        raise ConfigError(f"{file}: expected 1 or 3 channels first, got x {x.shape}")
+    images = torch.from_numpy(x).float() / 255 if x.dtype == np.uint8 else torch.from_numpy(x)
+    return images.float(), torch.from_numpy(y).long()

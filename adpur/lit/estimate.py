@@ -1,0 +1,229 @@
+"""`adpur test --dry-run`: what an evaluation will cost, from a few measured queries."""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from adpur.defense import Defense
+from adpur.lit.callbacks.robustness import Robustness
+from adpur.lit.data.base import Batch, ImageData
+from adpur.lit.evaluation import Evaluation, idle_cores
+from adpur.metrics.scoreboard import Column
+from adpur.models.networks import Networks
+from adpur.noise import Noise
+from adpur.purify.base import Identity
+from adpur.threat.knowledge import Knowledge
+from adpur.threat.oracle import Oracle
+from adpur.threat.trace import Trace
+from adpur.trial import Block, Trial
+
+QUICK = 2.0
+"""Seconds under which a measurement is taken three times, and the median kept."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Network calls of R rows, and seconds."""
+
+    diffusion: float = 0.0
+    classifier: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            self.diffusion + other.diffusion,
+            self.classifier + other.classifier,
+            self.seconds + other.seconds,
+        )
+
+    def times(self, factor: float) -> "Cost":
+        """So many of it."""
+        return Cost(self.diffusion * factor, self.classifier * factor, self.seconds * factor)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an attack asks of a defence for one image: rows differentiated and rows predicted,
+    and how many of the former make one gradient.
+    """
+
+    gradients: int
+    predictions: int
+    copies: int
+
+    def times(self, seeds: int) -> "Asked":
+        """Of so many pools, each attacked on its own."""
+        return replace(self, gradients=self.gradients * seeds, predictions=self.predictions * seeds)
+
+
+class Free(nn.Module):
+    """A linear classifier, which costs nothing."""
+
+    def __init__(self, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__()
+        pixels = shape[0] * shape[1] * shape[2]
+        weight = torch.arange(pixels * classes, dtype=torch.float32).cos()  # nobody's random state
+        self.register_buffer("weight", weight.view(pixels, classes) / pixels)
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        return x.flatten(1) @ self.get_buffer("weight")
+
+
+def asked(trial: Trial, data: ImageData) -> Asked:
+    """Run the attack in full on one image, against a classifier that costs nothing."""
+    networks = Networks(Free(data.shape, data.classes))
+    free = Defense(Identity(), networks, rows=1, ensemble=trial.defense.ensemble)
+    x, first, trace = torch.full((1, *data.shape), 0.5), torch.zeros(1, dtype=torch.int64), Trace(1)
+    known = trial.knowledge.each()[0]
+    oracle = Oracle(free, Identity(), first, Noise(first), known, random=trial.random, trace=trace)
+    trial.attack.run(oracle, x)
+    copies = trace.gradients[0] // max(1, len(trace.loss[0]))
+    return Asked(trace.gradients[0], trace.values[0], copies).times(trial.knowledge.seeds)
+
+
+class Estimate:
+    """Measures every column of an evaluation on the first batch; writes nothing."""
+
+    def __init__(self, trainer: pl.Trainer, model: Evaluation, data: ImageData) -> None:
+        self.model, self.data, self.device = model, data, trainer.strategy.root_device
+        model.to(self.device)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Robustness):
+                callback.setup(trainer, model, "test")
+        for defense in model.defenses.values():
+            defense.workers = model.workers or idle_cores(trainer)
+        self.x, self.y, index = self._batch()
+        self.noise = Noise(index, model.seed)
+
+    def columns(self) -> Iterator[tuple[Column, Cost]]:
+        """What each column will cost for all images, as soon as it is measured."""
+        blocks = {c: block for block in self.model.attacks.values() for c in block.columns}
+        pooled = {block.clean: block.trial.knowledge for block in blocks.values()}
+        for column in self.model.columns:
+            if column in blocks:
+                once = self._attacked(column, blocks[column])
+            else:
+                once = self._judged(column.row, self.x, pooled.get(column, Knowledge()))
+            yield column, once.times(len(self.data.subset))
+
+    def _attacked(self, column: Column, block: Block) -> Cost:
+        """One image of a column: its attack, and its evaluation at an attacked image."""
+        bench = self.model.bench(column.row, self.x)
+        trial = block.at(column.eps, bench.random)
+        found, x, total = asked(trial, self.data), self.x, Cost()
+        norm, eps = trial.attack.norm, trial.attack.eps
+        if found.gradients:
+            oracle = trial.oracle(self.y, self.noise, trial.knowledge.each()[0])
+            _, grad = oracle.value_and_grad(x, 0, found.copies)
+            x = norm.project(
+                x + eps * norm.direction(grad), x, eps
+            )  # where t(x) is what it will be
+            query = self._measured(trial.defense, lambda: oracle.value_and_grad(x, 1, found.copies))
+            rows = len(x) * found.copies
+            total += query.times((found.gradients + 2 * trial.cosine) / rows)
+        if found.predictions:
+            total += self._predicted(trial.defense, x, found.predictions)
+        return total + self._judged(column.row, x, trial.knowledge)
+
+    def _judged(self, row: str, x: Tensor, knowledge: Knowledge) -> Cost:
+        """The evaluation and selection draws of one image."""
+        bench, known = self.model.bench(row, x), knowledge.each()[0]
+        draws = known.draws(bench.draws)
+        once = draws + bench.select if bench.random else min(2, draws) + 1
+        return self._predicted(self.model.defenses[row], x, once * knowledge.seeds)
+
+    def _predicted(self, row: Defense, x: Tensor, wanted: int) -> Cost:
+        """So many draws of one image, from as many as keep every worker busy."""
+        draws = min(wanted, max(1, -(-4 * row.rows * row.workers // len(x))))
+        keys = Knowledge().evaluate(self.noise, draws)
+
+        @torch.no_grad()
+        def predict() -> None:
+            row(x.repeat(draws, 1, 1, 1), keys)
+
+        return self._measured(row, predict).times(wanted / (draws * len(x)))
+
+    def _measured(self, row: Defense, work: Callable[[], object]) -> Cost:
+        work()  # the first use of a shape is slower
+        costs: list[Cost] = []
+        while len(costs) < 3 and sum(c.seconds for c in costs) < QUICK:
+            with counted(row.networks) as calls:
+                start = time.perf_counter()
+                work()
+                if self.device.type == "cuda":
+                    torch.cuda.synchronize(self.device)
+            costs.append(Cost(**calls, seconds=time.perf_counter() - start))
+        return Cost(**calls, seconds=statistics.median(c.seconds for c in costs))
+
+    def _batch(self) -> Batch:
+        split, chosen = self.data.split(self.data.evaluate), self.data.subset
+        parts = zip(*(split[i] for i in chosen[: self.data.batch_size]), strict=True)
+        x, y, index = (torch.stack(part).to(self.device) for part in parts)
+        return x, y, index
+
+
+def estimate(trainer: pl.Trainer, model: Evaluation, data: ImageData, jobs: int) -> Iterator[str]:
+    """Lines: calls and seconds of each column and in all, memory, and what they rest on."""
+    found, total, images = Estimate(trainer, model, data), Cost(), len(data.subset)
+    rows = next(iter(model.defenses.values())).rows
+    yield (
+        f"{images} images, {len(model.rows)} rows, {len(model.columns)} columns; "
+        f"network calls of {rows} rows"
+    )
+    yield f"{'column':40} {'diffusion calls':>16} {'classifier calls':>17} {'seconds':>9}"
+    for column, cost in found.columns():
+        total += cost
+        yield _line(str(column), cost)
+    yield _line("all", total)
+    jobs *= trainer.world_size
+    if jobs > 1:
+        yield f"on {jobs} processes of equal speed: {total.seconds / jobs:.0f} s each"
+    yield f"memory: {peak_memory(found.device) / 2**30:.2f} GiB, the most while measuring"
+    yield (
+        f"An estimate: in each column one gradient and one prediction were measured on "
+        f"{len(found.x)} images, and multiplied by the rows the attack asked of a linear "
+        "classifier in a full run. Nothing was written."
+    )
+
+
+@contextmanager
+def counted(networks: Networks) -> Iterator[dict[str, int]]:
+    """How often the networks are called inside, whichever thread calls; recomputation counts."""
+    made: dict[str, list[None]] = {"diffusion": [], "classifier": []}
+    calls: dict[str, int] = {}
+    hooks = [
+        part.register_forward_pre_hook(
+            lambda *_, kind="classifier" if name == "classifier" else "diffusion": made[
+                kind
+            ].append(None)
+        )
+        for name, part in networks.named_children()
+    ]
+    try:
+        yield calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+    calls |= {kind: len(times) for kind, times in made.items()}
+
+
+def peak_memory(device: torch.device) -> float:
+    """Bytes: of tensors on an accelerator, else of the whole process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _line(name: str, cost: Cost) -> str:
+    return f"{name:40} {cost.diffusion:16,.0f} {cost.classifier:17,.0f} {cost.seconds:9,.0f}"

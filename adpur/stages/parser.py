@@ -1,0 +1,129 @@
+"""The command line of a stage: LightningCLI with config names, sweeps and errors as one line."""
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import LightningCLI
+
+from adpur.cli import resolve_config
+from adpur.errors import ConfigError
+from adpur.lit.callbacks.progress import Progress
+from adpur.lit.data.share import Shard
+from adpur.lit.trainer import Trainer
+from adpur.stages.defaults import checkpoints, default_loggers
+from adpur.stages.keep import KeepConfig
+from adpur.sweep import Vary, choose, expand
+
+
+class CLI(LightningCLI):
+    """LightningCLI for one stage; config names, run folders, and errors as one line."""
+
+    def __init__(self, stage: str, argv: list[str]) -> None:
+        self.stage = stage
+        super().__init__(
+            pl.LightningModule,
+            pl.LightningDataModule,
+            save_config_callback=KeepConfig,
+            trainer_class=Trainer,
+            seed_everything_default=0,
+            parser_kwargs={
+                "prog": f"adpur {stage}",
+                "usage": f"adpur {stage} -c NAME|FILE ... [--key=value ...]",
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "parser_mode": "adpur",
+            },
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            args=argv,
+            run=False,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def init_parser(self, **kwargs: Any) -> Any:
+        """A parser whose `--config` knows shipped names."""
+        kwargs.setdefault("dump_header", ["adpur"])
+        parser = self.parser_class(**kwargs)
+        parser.add_argument("-c", "--config", action=_ConfigFile, help="YAML file or shipped name")
+        return parser
+
+    def add_arguments_to_parser(self, parser: Any) -> None:
+        """Where results go."""
+        parser.add_argument("--run", type=str | None, default=None, help="run folder")
+        parser.add_argument("--threads", type=int | None, default=None, help="inside one operation")
+        parser.add_argument("--vary", type=Vary | None, default=None, help="row: setting: values")
+        parser.add_argument("--only", type=str | None, default=None, help="rows to run: a,b")
+        parser.add_argument("--shard", type=str | None, default=None, help="k/n: every n-th batch")
+        parser.add_argument("--dry-run", action="store_true", help="cost, measured and estimated")
+        parser.add_argument("--fresh", action="store_true", help="start anew in an empty folder")
+
+    def parse_arguments(self, parser: Any, args: Any) -> None:
+        """Without Lightning's warning that adpur's own dispatch provokes."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Threads first: everything after may compute. Then the rows of a sweep."""
+        threads = self.config["threads"]
+        if threads is not None:
+            if threads < 1:
+                raise ConfigError(f"threads must be a positive integer, got {threads}")
+            torch.set_num_threads(threads)
+        if self.stage != "test":
+            for told in ("only", "vary", "shard", "dry_run"):
+                if self.config[told]:
+                    word = told.replace("_", "-")
+                    raise ConfigError(f"{word} belongs to adpur test, not to adpur {self.stage}")
+        self._choose_shard()
+        self._choose_rows()
+
+    def _choose_shard(self) -> None:
+        text, self.config["shard"] = self.config["shard"], None  # no part of the resolved config
+        self.shard = Shard.parse(text) if text else None
+        if text and self.config["fresh"]:
+            raise ConfigError(
+                "fresh would set aside what other shards are writing; "
+                "move the run folder yourself, or name another with --run"
+            )
+
+    def _choose_rows(self) -> None:
+        only, vary = self.config["only"], self.config["vary"]
+        if only or vary:
+            self.config["run"] = str(self.folder)
+            if only:
+                choose(self.config, only.split(","))
+            expand(self.config, vary or {})
+            self.config["only"] = self.config["vary"] = None
+            self.config = self.parser.parse_object(self.config)
+
+    @property
+    def folder(self) -> Path:
+        """runs/<name of the first config and what was chosen of it>, or what `--run` says."""
+        name = Path(str(self.config["config"][0])).stem
+        chosen = [self.config["only"], *(f"vary-{row}" for row in self.config["vary"] or ())]
+        return Path(self.config["run"] or Path("runs") / "-".join([name, *filter(None, chosen)]))
+
+    def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
+        """Results below the run folder, loggers and a bar unless the config has its own."""
+        config = self._get(self.config_init, "trainer")
+        callbacks = config["callbacks"] = list(config["callbacks"] or [])
+        if config["enable_progress_bar"] is not False and not _any(callbacks, ProgressBar):
+            callbacks.append(Progress())
+        if self.stage == "fit" and not _any(callbacks, ModelCheckpoint):
+            callbacks.append(checkpoints(self.folder))
+        if config["logger"] is None:
+            kwargs["logger"] = default_loggers(self.stage, self.folder)
+        return super().instantiate_trainer(default_root_dir=str(self.folder), **kwargs)
+
+
+class _ConfigFile(ActionConfigFile):
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
+        super().__call__(parser, cfg, resolve_config(values), option_string)  # type: ignore[no-untyped-call]
+
+
+def _any(things: list[Any], kind: type) -> bool:
+    return any(isinstance(thing, kind) for thing in things)

@@ -1,0 +1,101 @@
+"""Parse, resume if there is something to resume, run the stage, print what came out."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jsonargparse
+import yaml
+from jsonargparse import ArgumentError, set_loader
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from adpur.errors import ConfigError
+from adpur.explain import explain, ours
+from adpur.lit.data.base import ImageData
+from adpur.lit.evaluation import Evaluation
+from adpur.lit.training import Training
+from adpur.stages.defaults import quiet
+from adpur.stages.folder import set_aside
+from adpur.stages.parser import CLI
+from adpur.stages.testing import test
+from adpur.stages.values import load_yaml
+from adpur.threat.knowledge import Knowledge
+
+
+def run(stage: str, argv: Sequence[str]) -> int:
+    """Parse, resume if there is something to resume, run the stage, print what came out."""
+    quiet()
+    cli = parse(stage, argv)
+    try:
+        work(cli, stage, argv)
+    except SIGTERMException:
+        print("adpur: terminated; the same command continues", file=sys.stderr)
+        return 143
+    except SystemExit:  # Lightning's answer to Ctrl-C
+        if cli.trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    return 0
+
+
+def parse(stage: str, argv: Sequence[str]) -> CLI:
+    """The trainer, module and data of a command line, built but not run."""
+    words = list(argv)
+    if not {"-c", "--config", "-h", "--help"} & {w.split("=")[0] for w in words}:
+        raise ConfigError(
+            f"adpur {stage} needs a config: adpur {stage} -c NAME (adpur configs lists all)"
+        )
+    set_loader("adpur", load_yaml, exceptions=(yaml.YAMLError,))
+    jsonargparse.set_parsing_settings(
+        import_path_denylist=[],  # turns its built-in denylist on
+        subclasses_enabled=[Knowledge],  # a plain dataclass would take no class_path of a preset
+    )
+    try:
+        return CLI(stage, words)
+    except ArgumentError as error:
+        raise ConfigError(explain(error)) from None
+    except Exception as error:  # jsonargparse wraps what constructors raise
+        raise ours(error) or error from None
+
+
+def parse_model(config: str) -> Evaluation:
+    """The evaluation of a test config, without its trainer's work."""
+    quiet()
+    model = parse("test", ["-c", config, "--trainer.logger=false"]).model
+    if not isinstance(model, Evaluation):
+        raise ConfigError(f"{config} is not a test config: its model is {type(model).__name__}")
+    return model
+
+
+def work(cli: CLI, stage: str, argv: Sequence[str]) -> None:
+    """Run the stage, continuing an unfinished fit."""
+    wanted = Evaluation if stage == "test" else Training
+    if not isinstance(cli.model, wanted):
+        got = type(cli.model).__name__
+        raise ConfigError(f"adpur {stage} needs a model of class {wanted.__name__}, got {got}")
+    if isinstance(cli.model, Training) and isinstance(cli.datamodule, ImageData):
+        cli.datamodule.seed = cli.model.seed
+    if stage == "validate":
+        cli.trainer.validate(cli.model, cli.datamodule, ckpt_path=_state(cli), weights_only=True)
+        return
+    if isinstance(cli.model, Evaluation):
+        test(cli, cli.model, argv)
+    else:
+        if cli.config["fresh"]:
+            set_aside(cli.folder)
+        last = _last(cli)
+        resume = str(last) if last.is_file() else None
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
+    if cli.trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _last(cli: CLI) -> Path:
+    return cli.folder / "checkpoints" / "last.ckpt"
+
+
+def _state(cli: CLI) -> str:
+    last = _last(cli)
+    if not last.is_file():
+        raise ConfigError(f"{last} does not exist: adpur fit with the same config makes it")
+    return str(last)
