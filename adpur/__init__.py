@@ -53,12 +53,11 @@ _HOMES = {
     "adpur.schedule": ["VE", "DiscreteVP", "LinearVP", "NoiseSchedule"],
     "adpur.step": ["Ancestral", "Corrected", "EulerMaruyama", "Heun", "Step"],
     "adpur.threat.apgd": ["APGD"],
+    "adpur.threat.assuming": ["Assuming"],
     "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
     "adpur.threat.ball": ["L2", "Linf", "Norm"],
     "adpur.threat.fab": ["FAB"],
-    "adpur.threat.knowledge": ["Knowledge"],
     "adpur.threat.legacy": ["aa_fixed", "aa_legacy"],
-    "adpur.threat.assuming": ["Assuming"],
     "adpur.threat.knowledge": [
         "Knowledge", "dw_both", "dw_forward", "dw_semi", "replay", "white_box",
     ],
