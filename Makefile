@@ -36,6 +36,10 @@ type: $(READY)
 test-slow: $(READY)  ## the tests that take minutes: retraining, 20 kills
 	$(BIN)/python -m pytest -m slow
 
+oracle: $(READY)  ## our attacks beside pyautoattack's and foolbox's, on deterministic networks
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev,oracle]'
+	$(BIN)/python -m pytest -m oracle -s
+
 bench: $(READY)  ## the speed claims as one table: interleaved rounds, medians with intervals
 	$(BIN)/python benchmarks
 

@@ -23,10 +23,12 @@ _HOMES = {
         "Sigmoid", "calibrate",
     ],
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
+    "adpur.lit.callbacks.protocol": ["StandardV1"],
     "adpur.lit.callbacks.robustness": ["Robustness"],
     "adpur.lit.callbacks.samples": ["SampleGrid"],
     "adpur.lit.data.cifar10": ["Cifar10"],
     "adpur.lit.data.digits": ["Digits"],
+    "adpur.lit.data.given": ["Given"],
     "adpur.lit.evaluation": ["Evaluation", "Row"],
     "adpur.lit.training": ["ClassifierTraining", "DiffusionTraining"],
     "adpur.models.adapters": ["EDMDenoiser", "EpsDenoiser", "VDenoiser", "X0Denoiser"],
@@ -52,10 +54,13 @@ _HOMES = {
     "adpur.purify.scoreopt": ["SR", "Anchored", "Diff", "Objective", "ScoreOpt"],
     "adpur.schedule": ["VE", "DiscreteVP", "LinearVP", "NoiseSchedule"],
     "adpur.step": ["Ancestral", "Corrected", "EulerMaruyama", "Heun", "Step"],
+    "adpur.threat.apgd": ["APGD"],
+    "adpur.threat.assuming": ["Assuming"],
     "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
     "adpur.threat.ball": ["L2", "Linf", "Norm"],
-    "adpur.threat.assuming": ["Assuming"],
     "adpur.threat.decay": ["CosineDecay", "Decay", "FixedStep", "StepwiseDecay"],
+    "adpur.threat.fab": ["FAB"],
+    "adpur.threat.legacy": ["aa_fixed", "aa_legacy"],
     "adpur.threat.knowledge": [
         "Knowledge", "dw_both", "dw_forward", "dw_semi", "replay", "white_box",
     ],
@@ -67,6 +72,7 @@ _HOMES = {
     "adpur.threat.spsa": ["SPSA"],
     "adpur.threat.square": ["Square"],
     "adpur.threat.sticky": ["StickyPGD"],
+    "adpur.threat.worst": ["Suited", "Worst", "rand", "standard"],
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -19,6 +19,7 @@ usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
   fit        train a network and export its weights      adpur fit -c diffusion_digits
   validate   validation metrics of a network             adpur validate -c classifier_digits
   test       standard and robust accuracy of defences    adpur test -c ssni_digits
+  audit      any classifier, standard protocol           adpur audit FILE:NET --data digits --eps .1
   predict    purify a folder of images into another      adpur predict -c ssni_digits IN OUT
   calibrate  measure SSNI's score norms of weights       adpur calibrate digits/diffusion
   convert    others' checkpoints into weights folders    adpur convert FILE.pkl OUT
@@ -110,7 +111,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         from adpur.stages import run
 
         return lambda argv: run(name, argv)
-    if name in ("predict", "report", "dashboard", "calibrate", "convert", "weights"):
+    if name in ("audit", "predict", "report", "dashboard", "calibrate", "convert", "weights"):
         from importlib import import_module
 
         command: Callable[[Sequence[str]], int] = import_module(f"adpur.commands.{name}").main
@@ -118,7 +119,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
     import difflib
 
     known = [
-        "fit", "validate", "test", "predict", "calibrate", "convert", "weights", "report",
+        "fit", "validate", "test", "audit", "predict", "calibrate", "convert", "weights", "report",
         "dashboard", "configs",
     ]  # fmt: skip
     near = difflib.get_close_matches(name, known) or known

@@ -263,7 +263,7 @@ def test_the_page_needs_nothing_but_itself(text: str) -> None:
 def test_the_page_shows_everything_and_escapes_it(text: str, run: Run) -> None:
     assert text.count("<svg") == 18
     assert "&lt;the&gt; loss &amp; its rise" in text and "<the>" not in text
-    assert '<tr class="warn"' in text and "T7" in text and "0.9123" in text
+    assert '<tr class="warn"' in text and "T7" in text and "91.2 %" in text
     assert f"identity, sha256 {run.sha256}" in text
     for told in ("Worst of n", "draw matrix", "Accuracy against steps", "Accuracy against t,"):
         assert told in text

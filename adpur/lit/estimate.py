@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adpur.defense import Defense
+from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.evaluation import Evaluation, idle_cores
@@ -98,7 +99,7 @@ class Estimate:
         self.model, self.data, self.device = model, data, trainer.strategy.root_device
         model.to(self.device)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Robustness):
+            if isinstance(callback, Robustness | StandardV1):
                 callback.setup(trainer, model, "test")
         for defense in model.defenses.values():
             defense.workers = model.workers or idle_cores(trainer)

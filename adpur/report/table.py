@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from adpur.metrics.scoreboard import Column, Outcome
 from adpur.report.markdown import label, markdown
+from adpur.report.quote import quotes
 from adpur.report.results import results
 from adpur.report.run import Run, read_run
 
@@ -61,7 +62,8 @@ def wide(runs: Sequence[Run]) -> list[list[str]]:
 
 def notes(run: Run) -> list[str]:
     """Everything said below a table."""
-    return [footnote(run), *warnings(run), *claims(run), *separations(run), *cosines(run)]
+    told = [*quotes(run), *warnings(run), *claims(run), *separations(run), *cosines(run)]
+    return [footnote(run), *told]
 
 
 def footnote(run: Run) -> str:

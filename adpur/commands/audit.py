@@ -1,0 +1,133 @@
+"""`adpur audit MODULE:CALLABLE`: any classifier of [0, 1] images under the standard protocol."""
+
+import inspect
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from adpur.errors import ConfigError
+from adpur.lit.callbacks.figures import Gallery
+from adpur.lit.callbacks.progress import Progress
+from adpur.lit.callbacks.protocol import StandardV1
+from adpur.lit.data.base import ImageData
+from adpur.lit.data.given import Given
+from adpur.lit.data.sets import Cifar10, Digits
+from adpur.lit.evaluation import Evaluation, Row
+from adpur.lit.trainer import Trainer
+from adpur.metrics.standard import DRAWS, IMAGES, NAME
+from adpur.models.keyed import Seeded
+from adpur.models.networks import Networks
+from adpur.purify.base import Identity
+from adpur.report.table import show_run
+from adpur.stages.defaults import default_loggers, quiet
+from adpur.threat.ball import L2, Linf
+
+SETS: dict[str, Callable[..., ImageData]] = {"digits": Digits, "cifar10": Cifar10}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Attack a classifier, random or not, adpur's or not, and print what can be trusted."""
+    args = _parser().parse_args(argv)
+    quiet()
+    net, data = imported(args.target), images(args.data, args.images)
+    name = args.target.replace(":", ".")
+    folder = args.run or Path("runs") / f"audit-{name}"
+    norm = Linf() if args.norm == "linf" else L2()
+    module = Evaluation(
+        {"default": Networks(Seeded(net, data.shape))}, {name: Row(Identity())},
+        draws=args.draws, rows=args.rows, trust=args.trust,
+    )  # fmt: skip
+    trainer = Trainer(
+        accelerator=args.device, devices=1, default_root_dir=str(folder),
+        logger=default_loggers("test", folder), enable_checkpointing=False,
+        callbacks=[StandardV1(radius(args.eps), norm), Gallery(), Progress()],
+    )  # fmt: skip
+    trainer.test(module, data, verbose=False)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    show_run(folder)
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("adpur audit", description=f"{__doc__} ({NAME}, trust report in full)")
+    add = parser.add_argument
+    add("target", help="module:name of an nn.Module, a factory of one, or f(x)")
+    add("--data", required=True, help=f"a .npz file with x and y, or {', '.join(SETS)}")
+    add("--eps", required=True, help="radius in [0, 1] units: 8/255")
+    add("--norm", choices=["linf", "l2"], default="linf")
+    add("--images", type=int, help=f"how many, a fixed choice (default: {IMAGES}, or all)")
+    add("--draws", type=int, default=DRAWS, help="evaluation draws an image")
+    add("--rows", type=int, default=64, help="images in every call of the classifier")
+    add("--trust", choices=["none", "quick", "full"], default="full")
+    add("--device", default="auto", help="Lightning's accelerator: cpu, gpu, auto")
+    add("--run", type=Path, help="run folder (default: runs/audit-NAME)")
+    return parser
+
+
+def imported(target: str) -> nn.Module:
+    """The classifier that `module:name` names, looked for in the working folder too.
+
+    A module is taken as it is, a callable without required arguments is called for one, any other
+    callable is the classifier itself.
+    """
+    module, _, name = target.partition(":")
+    if not name:
+        raise ConfigError(f"expected module:name, got {target!r}")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{target}: {error}; run adpur where {module}.py is") from error
+    except AttributeError:
+        raise ConfigError(f"{target}: module {module} has no {name!r}") from None
+    if not callable(found):
+        raise ConfigError(f"{target} is {type(found).__name__}, not something to call")
+    if not isinstance(found, nn.Module) and not _required(found):
+        found = found()
+    return found if isinstance(found, nn.Module) else Function(found)
+
+
+class Function(nn.Module):
+    """A plain function of images as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Its answer."""
+        return self.function(x)
+
+
+def images(named: str, limit: int | None) -> ImageData:
+    """The data of a name or a file, `limit` images of it."""
+    kind: Callable[..., ImageData]
+    kind = SETS[named] if named in SETS else (lambda **kw: Given(named, **kw))
+    available = len(kind().subset)
+    return kind(limit=limit if limit is not None else min(IMAGES, available))
+
+
+def radius(text: str) -> float:
+    """8/255 or 0.03.
+
+    >>> radius("1/4")
+    0.25
+    """
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise ConfigError(f"--eps: expected a number such as 8/255 or 0.5, got {text!r}") from None
+
+
+def _required(found: Any) -> bool:
+    """Whether calling it needs an argument."""
+    parameters = inspect.signature(found).parameters.values()
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return any(p.default is p.empty and p.kind not in free for p in parameters)
