@@ -18,7 +18,8 @@ from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.data.base import ImageData
 from adpur.lit.data.given import Given
 from adpur.lit.data.sets import Cifar10, Digits
-from adpur.lit.evaluation import Evaluation, Row
+from adpur.lit.evaluation import Evaluation
+from adpur.lit.row import Row
 from adpur.lit.trainer import Trainer
 from adpur.metrics.standard import DRAWS, IMAGES, NAME
 from adpur.models.keyed import Seeded

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from adpur.defense import Defense
 from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.callbacks.robustness import Robustness
+from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.evaluation import Evaluation, idle_cores
+from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import Column
 from adpur.models.networks import Networks
 from adpur.noise import Noise

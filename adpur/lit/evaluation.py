@@ -1,10 +1,7 @@
 """The test stage: every row clean, and whatever attack blocks the callbacks add."""
 
-import json
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,44 +10,24 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
-import adpur
 from adpur.defense import ROWS, Defense
-from adpur.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
 from adpur.judge import Bench, Search, Verdict, judge, unattacked
+from adpur.lit import identity
 from adpur.lit.callbacks.trust import TrustReport
+from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.loggers import RowRuns
-from adpur.lit.summary import row_summary
+from adpur.lit.journal import log_columns, log_rows, start_runs
+from adpur.lit.row import Row
 from adpur.metrics.scoreboard import Column, Outcome
-from adpur.models.fingerprint import architecture, fingerprint
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.purify.base import Purifier
-from adpur.records import Records, describe, digest
+from adpur.records import Records, describe
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace
 from adpur.trial import Block
 from adpur.trust.finding import Level
-
-
-@dataclass(frozen=True)
-class Row:
-    """One defence of the table.
-
-    Args:
-        purifier: of [0, 1] images.
-        network: the name of the networks it borrows.
-        ensemble: how many of its purifications make one prediction, and how.
-        random: whether two draws of an image can differ; measured by default. What is not random
-            is attacked without EOT and evaluated on two draws, which must agree.
-    """
-
-    purifier: Purifier
-    network: str = "default"
-    ensemble: Ensemble = Single()
-    random: bool | None = None
 
 
 class Evaluation(pl.LightningModule):
@@ -133,21 +110,21 @@ class Evaluation(pl.LightningModule):
                 "the clean column alone"
             )
         self.records = Records(Path(self.trainer.default_root_dir))
-        identity = self.identity()
-        self._claim(identity)
-        if self.data.shard.of == 1:
-            self._start_runs(identity)
+        self._claim()
+        if self.data.shard.of == 1 and self.trainer.is_global_zero:
+            start_runs(self.trainer.loggers, self.rows, self.identity())
         self.records.read()
         for defense in self.defenses.values():
             defense.workers = self.workers or idle_cores(self.trainer)
 
-    def _claim(self, identity: dict[str, Any]) -> None:
+    def _claim(self) -> None:
         """Claim on the first process, refuse on all: none is left waiting for the others."""
         refusal = ""
         if self.trainer.is_global_zero:
             try:
                 shared = self.data.shard.of > 1
-                self.records.claim(identity, self.columns, self.about(), shared)
+                about = {"architectures": identity.architectures(self.defenses)}
+                self.records.claim(self.identity(), self.columns, about, shared)
             except ConfigError as error:
                 refusal = str(error)
         if refusal := self.trainer.strategy.broadcast(refusal):
@@ -166,34 +143,15 @@ class Evaluation(pl.LightningModule):
         first = next(iter(self.defenses.values()))
         return {
             "defenses": describe(self.rows),
-            "networks": {name: _parts(d.networks) for name, d in self.defenses.items()},
+            "networks": self._weights(),
             "attacks": self.blocks,
-            "data": {
-                "class": type(self.data).__name__,
-                "split": self.data.evaluate,
-                "images": len(self.data.subset),
-                "sha256": self.data.digest(),
-            },
+            "data": identity.of_data(self.data),
             "draws": self.draws,
             "select": self.select,
             "rows": first.rows,
             "seed": self.seed,
-            "arithmetic": {
-                "dtype": "float32",
-                "matmul": torch.get_float32_matmul_precision(),
-                "cudnn_tf32": torch.backends.cudnn.allow_tf32,
-            },
-            "versions": {"adpur": adpur.__version__, "torch": torch.__version__},
-        }
-
-    def about(self) -> dict[str, Any]:
-        """What the networks are called; their fingerprints are what counts."""
-        nets = {name: defense.networks for name, defense in self.defenses.items()}
-        return {
-            "architectures": {
-                name: {part.lstrip("_"): architecture(net) for part, net in found.named_children()}
-                for name, found in nets.items()
-            }
+            "arithmetic": identity.of_arithmetic(),
+            "versions": identity.of_versions(),
         }
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
@@ -269,28 +227,11 @@ class Evaluation(pl.LightningModule):
             self._log()
 
     def _log(self) -> None:
-        """Every column to every logger, every row to its own W&B run."""
+        """Tell the loggers; of several shards, only the one that sees all complete has W&B runs."""
         if self.data.shard.of > 1:
-            self._start_runs(self.identity())
-        named = {
-            f"{column}/{key}": value
-            for column, outcome in self.outcomes.items()
-            for key, value in outcome.summary().items()
-        }
-        for logger in self.loggers:
-            logger.log_metrics(named, step=0)
-        seconds = self.records.seconds()
-        for row_runs in self._row_runs():
-            for row in self.rows:
-                row_runs.log_row(row, row_summary(row, self.outcomes, seconds, self.blocks))
-                self._log_artifacts(row_runs, row)
-
-    def _start_runs(self, identity: dict[str, Any]) -> None:
-        """A W&B run for each row; of several shards, only in the one that sees all complete."""
-        if self.trainer.is_global_zero:
-            for row_runs in self._row_runs():
-                for name, row in self.rows.items():
-                    row_runs.start(name, describe(row), digest([identity, name]))
+            start_runs(self.trainer.loggers, self.rows, self.identity())
+        log_columns(self.trainer.loggers, self.outcomes)
+        log_rows(self.trainer.loggers, self.outcomes, self.blocks, self.records, self._weights())
 
     def _keep(self, column: Column, index: Tensor, x: Tensor, verdict: Verdict) -> None:
         chosen = torch.isin(index.cpu(), self.data.first(self.gallery))
@@ -298,26 +239,5 @@ class Evaluation(pl.LightningModule):
         kept = {"index": index, "clean": x, "adversarial": found, "purified": image}
         self.records.keep(column, {k: v.cpu()[chosen] for k, v in kept.items()})
 
-    def _log_artifacts(self, row_runs: RowRuns, row: str) -> None:
-        """The weights a row was tested with, and its records."""
-        weights = _parts(self.defenses[row].networks)
-        row_runs.use_networks(row, weights)
-        lines = self.records.lines(row)
-        manifest = (self.records.folder / "manifest.json").read_text()
-        told = {"weights": weights, "identity_sha256": json.loads(manifest)["sha256"]}
-        row_runs.log_records(row, told, {"manifest.json": manifest, "rows.jsonl": lines})
-
-    def _row_runs(self) -> list[RowRuns]:
-        return [logger for logger in self.loggers if isinstance(logger, RowRuns)]
-
-
-def idle_cores(trainer: pl.Trainer) -> int:
-    """Chunks worth running at a time: one on an accelerator."""
-    if trainer.strategy.root_device.type != "cpu":
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // (torch.get_num_threads() * trainer.world_size))
-
-
-def _parts(networks: Networks) -> dict[str, str]:
-    return {name: fingerprint(part) for name, part in networks.named_children()}
+    def _weights(self) -> dict[str, dict[str, str]]:
+        return {row: identity.of_networks(d.networks) for row, d in self.defenses.items()}
