@@ -19,6 +19,7 @@ from torch import Tensor
 
 Work = Callable[[Tensor], Sequence[Tensor]]
 _made = threading.local()
+_everywhere, _lock = 0, threading.Lock()
 
 
 def calls_made() -> int:
@@ -28,7 +29,15 @@ def calls_made() -> int:
 
 def count_call() -> None:
     """Count one."""
+    global _everywhere
     _made.count = calls_made() + 1
+    with _lock:
+        _everywhere += 1
+
+
+def calls_everywhere() -> int:
+    """How many all threads have made, what was run again for its gradient included."""
+    return _everywhere
 
 
 @contextmanager

@@ -129,6 +129,9 @@ def radius(text: str) -> float:
 
 def _required(found: Any) -> bool:
     """Whether calling it needs an argument."""
-    parameters = inspect.signature(found).parameters.values()
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except ValueError:  # built-in functions do not say
+        return True
     free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return any(p.default is p.empty and p.kind not in free for p in parameters)

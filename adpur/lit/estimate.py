@@ -22,6 +22,7 @@ from adpur.metrics.scoreboard import Column
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Identity
+from adpur.rows import calls_everywhere
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import Oracle
 from adpur.threat.trace import Trace
@@ -201,22 +202,15 @@ def estimate(trainer: pl.Trainer, model: Evaluation, data: ImageData, jobs: int)
 @contextmanager
 def counted(networks: Networks) -> Iterator[dict[str, int]]:
     """How often the networks are called inside, whichever thread calls; recomputation counts."""
-    made: dict[str, list[None]] = {"diffusion": [], "classifier": []}
+    asked: list[None] = []
     calls: dict[str, int] = {}
-    hooks = [
-        part.register_forward_pre_hook(
-            lambda *_, kind="classifier" if name == "classifier" else "diffusion": made[
-                kind
-            ].append(None)
-        )
-        for name, part in networks.named_children()
-    ]
+    before = calls_everywhere()
+    hook = networks.classifier.register_forward_pre_hook(lambda *_: asked.append(None))
     try:
         yield calls
     finally:
-        for hook in hooks:
-            hook.remove()
-    calls |= {kind: len(times) for kind, times in made.items()}
+        hook.remove()
+    calls |= {"diffusion": calls_everywhere() - before, "classifier": len(asked)}
 
 
 def peak_memory(device: torch.device) -> float:

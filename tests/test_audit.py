@@ -1,0 +1,104 @@
+"""`adpur audit` and the standard protocol, on classifiers of a few lines."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from problems import LinearClassifier, WavyDenoiser, images
+from toy import DIFFPURE, Toy, trainer
+
+from adpur import ConfigError, Evaluation, Identity, Networks, Row, StandardV1
+from adpur.cli import main
+from adpur.commands.audit import imported, radius
+
+X = images(6, torch.float32)
+Y = LinearClassifier()(X).argmax(1)
+SOURCE = """
+import torch
+from problems import LinearClassifier
+net = LinearClassifier()
+class Noisy(LinearClassifier):
+    def forward(self, x):
+        return super().forward(x + 0.1 * torch.randn_like(x))
+def plain(x):
+    return net(x)
+def rounded(x):
+    return net((x * 3).round() / 3)
+number = 3
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    (tmp_path / "mine.py").write_text(SOURCE)
+    np.savez(tmp_path / "six.npz", x=X.numpy(), y=Y.numpy())
+    # the protocol's budgets are its own; a test of the command needs fewer steps
+    from adpur.lit.callbacks import protocol
+
+    quick = lambda eps, norm, **_: protocol.APGD(eps=eps, norm=norm, steps=2, eot=2)  # noqa: E731
+    monkeypatch.setattr(protocol, "standard", quick)
+    monkeypatch.setattr(protocol, "rand", quick)
+    square = protocol.Square
+    monkeypatch.setattr(protocol, "Square", lambda **_: square(steps=3, draws=2))
+
+
+@pytest.mark.parametrize("name", ["net", "Noisy", "plain"])
+def test_anything_that_classifies_is_audited(name: str, capsys: pytest.CaptureFixture) -> None:
+    words = ["audit", f"mine:{name}", "--data", "six.npz", "--eps", "3/10", "--device", "cpu"]
+    quick = ["--draws", "3", "--rows", "8", "--trust", "quick"]
+    assert main([*words, *quick]) == 0
+    said = capsys.readouterr().out
+    assert f"adpur-standard-v1, mine.{name}, Linf eps 0.3, 6 images: mean of 3 " in said
+    assert "6 images of at least 512; 3 draws of at least 20; trust report quick, not full" in said
+    kind = "random" if name == "Noisy" else "deterministic"
+    assert f"| T16 draws of a random defence | pass | {kind}; 3 draw(s)" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["mine:none"], "module mine has no 'none'"),
+        (["mine:number"], "mine:number is int, not something to call"),
+        (["nowhere:net"], "run adpur where nowhere.py is"),
+        (["mine"], "expected module:name, got 'mine'"),
+        (["mine:net", "--eps", "a lot"], "--eps: expected a number such as 8/255"),
+        (["mine:net", "--data", "gone.npz"], "gone.npz does not exist"),
+        (
+            ["mine:rounded"],
+            "the gradient at attack iteration 0 is zero already at the purified image",
+        ),
+    ],
+)
+def test_one_line_says_what_to_do(
+    words: list[str], said: str, capsys: pytest.CaptureFixture
+) -> None:
+    options = ["--data", "six.npz", "--eps", "0.3", "--device", "cpu", "--trust", "quick"]
+    assert main(["audit", *options, *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_bpda_is_for_rows_with_a_purifier(tmp_path: Path) -> None:
+    nets = {"default": Networks(LinearClassifier(), WavyDenoiser())}
+    rows = {"bare": Row(Identity()), "diffpure": Row(DIFFPURE)}
+    module = Evaluation(nets, rows, draws=2, rows=16, trust="none")
+    trainer(tmp_path / "run", [StandardV1(0.3)]).test(module, Toy(4), verbose=False)
+    blocks = {(c.row, c.attack) for c in module.columns if not c.clean}
+    assert blocks == {
+        ("bare", "v1-exact"), ("bare", "v1-square"), ("diffpure", "v1-exact"),
+        ("diffpure", "v1-square"), ("diffpure", "v1-bpda"),
+    }  # fmt: skip
+    other = Evaluation(nets, rows, draws=2, rows=16, trust="none")
+    lost = trainer(tmp_path / "two", [StandardV1(0.3, only=["other"])])
+    with pytest.raises(ConfigError, match="no row named other"):
+        lost.test(other, Toy(4))
+
+
+def test_what_is_named_may_be_a_module_a_factory_or_a_function() -> None:
+    assert isinstance(imported("problems:LinearClassifier"), LinearClassifier)
+    assert torch.equal(imported("torch:relu")(-X), torch.zeros_like(X))
+    assert radius("8/255") == 8 / 255
