@@ -37,11 +37,13 @@ class NullAttack(Probe):
     advice = "an attack must draw through its oracle and leave judgement to adpur"
 
     def probe(self, case: Case) -> Measured:
-        """Compare the predictions of every evaluation draw."""
-        trial = _brief(case.trial, eps=lambda eps: 0.0)
-        null = trial.judged(case.x, case.y, case.noise, case.bench).scores
-        known = trial.knowledge
-        clean = judge(case.deployed, case.x, case.y, case.noise, case.bench, knowledge=known).scores
+        """Compare predictions on three evaluation draws."""
+        known = case.trial.knowledge.each()[0]
+        trial = replace(_brief(case.trial, eps=lambda eps: 0.0), knowledge=known)
+        bench = case.bench._replace(draws=min(case.bench.draws, 3), select=1)
+        images = case.x, case.y, case.noise, bench
+        null = trial.judged(*images, case.deployed).scores
+        clean = judge(case.deployed, *images, knowledge=known).scores
         differ = sum(a.predictions != b.predictions for a, b in zip(null, clean, strict=True))
         return graded(differ > 0, f"{differ} of {len(null)} images differ", Grade.FAIL)
 
