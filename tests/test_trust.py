@@ -40,7 +40,7 @@ from adpur import (
 from adpur.judge import Bench, judge
 from adpur.metrics.scoreboard import Outcome
 from adpur.trial import Trial
-from adpur.trust.finding import Case, Finding, Grade, Level, Record
+from adpur.trust.finding import Case, Finding, Grade, Level, Measured, Record
 from adpur.trust.report import Findings, examine, probes, read_report, reviews
 
 PGD8 = PGD(eps=0.3, steps=8, eot=2)
@@ -242,7 +242,7 @@ def test_a_run_reports_once_and_says_what_it_cost(tmp_path: Path) -> None:
     block = Robustness("pgd", PGD(eps=0.3, steps=2, eot=1))
     for _ in range(2):
         run(tmp_path, Evaluation(**one_row(LinearClassifier())), callbacks=[block])
-    asked = list(Findings(tmp_path).entries())
+    asked = Findings(tmp_path).entries()
     assert len(asked) == len([*probes(Level.QUICK), *reviews(Level.QUICK)])
     text = "\n".join(read_report(tmp_path).lines(60.0))
     assert "% of the run's" in text
@@ -254,6 +254,22 @@ def test_what_fails_before_the_run_stops_it(tmp_path: Path) -> None:
     with pytest.raises(AttackError, match=r"T4 .*bare / pgd: torch moved"):
         run(tmp_path, Evaluation(**one_row(LinearClassifier())), callbacks=[block])
     assert not rows(tmp_path)
+    mended = Robustness("pgd", Wrapped())  # another identity, which nothing recorded stands against
+    run(tmp_path, Evaluation(**one_row(LinearClassifier())), callbacks=[mended])
+    assert not any(f.warns for f in read_report(tmp_path).findings)
+
+
+def test_what_failed_is_asked_again(tmp_path: Path) -> None:
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text('{"sha256": "one"}')
+    check, case = probes(Level.QUICK)[0], Case("bare", "pgd", *[None] * 6)  # type: ignore[arg-type]
+    assert not Findings(tmp_path).knows(check, case)
+    for grade in (Grade.FAIL, Grade.PASS):
+        Findings(tmp_path).add(check.found(case, Measured(grade, "")), 1.0)
+        assert Findings(tmp_path).knows(check, case) is (grade is Grade.PASS)
+    manifest.write_text('{"sha256": "two"}')
+    assert not Findings(tmp_path).knows(check, case)
+    assert read_report(tmp_path).level is Level.NONE
 
 
 def test_a_row_that_only_looked_deterministic_is_refused() -> None:

@@ -1,7 +1,8 @@
 """The checks of a run, on disk and as a table."""
 
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,31 +46,32 @@ def examine(case: Case, record: Record, checks: Iterable[Probe | Review]) -> lis
 
 
 class Findings:
-    """What the checks of one run folder said; each process appends to a file of its own."""
+    """What the checks said of the run a folder holds; each process appends to a file of its own."""
 
     def __init__(self, folder: Path, level: Level = Level.QUICK) -> None:
         self.folder, self.level = folder, level
         self.file = folder / f"trust-{uuid4().hex[:12]}.jsonl"
+        self.identity = json.loads((folder / "manifest.json").read_text())["sha256"]
 
     def add(self, finding: Finding, seconds: float) -> None:
         """Append a finding and what it cost."""
         entry = finding.as_dict() | {"seconds": seconds, "level": self.level}
+        entry |= {"at": time.time(), "identity": self.identity}
         with self.file.open("a") as stream:
             stream.write(json.dumps(entry) + "\n")
 
     def knows(self, check: Check, case: Case) -> bool:
-        """Whether this was asked in an earlier session."""
+        """Whether an earlier session asked; what failed is asked again, as it may be mended."""
         asked = (check.check, case.row, case.block)
-        return any((e["check"], e["row"], e["attack"]) == asked for e in self.entries())
+        told = [e for e in self.entries() if (e["check"], e["row"], e["attack"]) == asked]
+        return bool(told) and told[-1]["grade"] != Grade.FAIL
 
-    def entries(self) -> Iterator[dict[str, Any]]:
-        """Everything every process wrote."""
-        for file in sorted(self.folder.glob("trust-*.jsonl")):
-            for line in file.read_text().splitlines():
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # torn by a kill; asked again
+    def entries(self) -> list[dict[str, Any]]:
+        """Everything every process wrote of this identity, oldest first."""
+        files = self.folder.glob("trust-*.jsonl")
+        parsed = [_parsed(line) for file in files for line in file.read_text().splitlines()]
+        mine = [e for e in parsed if e is not None and e["identity"] == self.identity]
+        return sorted(mine, key=lambda entry: entry["at"])
 
 
 class Report(NamedTuple):
@@ -83,14 +85,14 @@ class Report(NamedTuple):
         """A heading with what it cost, then the table; nothing where nothing was asked."""
         if self.level is Level.NONE:
             return []
-        of = f", {self.seconds / run_seconds:.0%} of the run's {run_seconds:.0f} s"
-        cost = f"{self.seconds:.0f} s{of if run_seconds else ''}"
+        share = self.seconds / max(run_seconds, 1e-9)
+        cost = f"{self.seconds:.0f} s, {share:.0%} of the run's {run_seconds:.0f} s"
         return [f"trust report ({self.level}, {cost})", "", *table(self.findings)]
 
 
 def read_report(folder: Path) -> Report:
     """The trust report of a run folder."""
-    entries = list(Findings(folder).entries())
+    entries = Findings(folder).entries()
     levels = [Level.NONE, *(Level(entry["level"]) for entry in entries)]
     found = {(f.check, f.row, f.attack): f for f in map(_finding, entries)}
     return Report(
@@ -121,6 +123,15 @@ def table(found: Iterable[Finding]) -> list[str]:
 
 def _asked(check: Check, level: Level) -> bool:
     return level is Level.FULL or level is check.level
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    """An entry, or None for one torn by a kill; it is asked again."""
+    try:
+        entry: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return entry
 
 
 def _finding(entry: dict[str, Any]) -> Finding:

@@ -26,7 +26,7 @@ class StandardV1(pl.Callback):
     |---|---|---|
     | v1-exact | APGD-CE and APGD-DLR, 50 steps, EOT 10, exact gradient | AutoAttack's `standard` |
     | v1-bpda | APGD-CE, 50 steps, EOT 10, BPDA; where there is a purifier | the same, one copy |
-    | v1-square | Square, 500 steps of 10 draws | Square, 5000 queries |
+    | v1-square | Square, 200 steps of 10 draws | Square, 5000 queries |
 
     The number is the union of the three, chosen image by image on 10 selection draws: mean over
     N >= 20 evaluation draws and at least 512 images, worst-of-N and majority-of-N beside it, the
@@ -44,7 +44,7 @@ class StandardV1(pl.Callback):
         self.only = only
         exact = Suited(standard(eps, norm), rand(eps, norm, eot=10, steps=50), eps, norm)
         bpda = APGD(eps=eps, norm=norm, steps=50, eot=10)
-        square = Suited(Square(steps=5000), Square(steps=500, draws=10), eps, norm)
+        square = Suited(Square(steps=5000), Square(steps=200, draws=10), eps, norm)
         self.everywhere = [
             Robustness(BLOCKS["exact"], exact, Exact(), only=only),
             Robustness(BLOCKS["square"], square, Exact(), only=only),

@@ -35,7 +35,9 @@ class TrustReport(pl.Callback):
     def on_test_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Probe; whatever fails here stops the run before its hours are spent."""
         module, found = self._of(pl_module)
-        for case, _ in self._mine(module, PROBED):
+        shard, world = module.data.shard, trainer.world_size
+        mine = slice((shard.number - 1) * world + module.global_rank, None, shard.of * world)
+        for case, _ in self._cases(module, mine, PROBED):
             for check in probes(self.level):
                 if not found.knows(check, case):
                     self._ask(module, found, check, case, lambda c=check, k=case: c.probe(k))
@@ -52,7 +54,8 @@ class TrustReport(pl.Callback):
         module, found = self._of(pl_module)
         if not module.outcomes:
             return
-        for case, block in self._mine(module, RETRIED.get(self.level, 0)):
+        mine = slice(module.global_rank, None, trainer.world_size)
+        for case, block in self._cases(module, mine, RETRIED[self.level]):
             record = recorded(module, block)
             for check in reviews(self.level):
                 if not found.knows(check, case):
@@ -65,10 +68,9 @@ class TrustReport(pl.Callback):
         evaluation = cast("Evaluation", module)
         return evaluation, Findings(evaluation.records.folder, self.level)
 
-    def _mine(self, module: "Evaluation", count: int) -> Iterator[tuple[Case, Block]]:
-        """This process's cases."""
-        world, rank = module.trainer.world_size, module.global_rank
-        for block in list(module.attacks.values())[rank::world]:
+    def _cases(self, module: "Evaluation", mine: slice, count: int) -> Iterator[tuple[Case, Block]]:
+        """This process's share of the attack blocks, with a few images each."""
+        for block in list(module.attacks.values())[mine]:
             yield case_of(module, block, count), block
 
     def _ask(
