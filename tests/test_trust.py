@@ -33,8 +33,10 @@ from adpur import (
     OneShot,
     Oracle,
     Purifier,
+    RandomNoise,
     Robustness,
     Row,
+    Square,
     Strided,
 )
 from adpur.judge import Bench, judge
@@ -226,6 +228,20 @@ def test_a_planted_failure_is_caught(check: str, plant: dict[str, Any]) -> None:
 def test_every_check_that_can_fail_has_a_plant() -> None:
     judged = {c.check for c in (*probes(Level.FULL), *reviews(Level.FULL)) if c.means}
     assert judged == {check for check, _ in PLANTED}
+
+
+@pytest.mark.parametrize("weak", [RandomNoise(points=2), Square(steps=2, draws=2)], ids=repr)
+def test_a_baseline_need_not_be_the_strongest(weak: Attack) -> None:
+    for check in ("T10b", "T12a", "T12b", "T13"):
+        found = examined(
+            purifier=DIFFPURE, attack=weak, others={"pgd": Trial(None, PGD8)}, only=check
+        )  # type: ignore[arg-type]
+        assert found[check].grade is Grade.INFO
+
+
+@pytest.mark.parametrize("check", [c.check for c in reviews(Level.FULL)])
+def test_a_block_at_eps_0_is_no_case_for_warnings(check: str) -> None:
+    assert not bad(examined(radii=(0.0,), only=check))
 
 
 def test_a_quantiser_stops_the_attack_at_once() -> None:

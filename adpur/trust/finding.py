@@ -100,6 +100,16 @@ class Record(NamedTuple):
         return self.attacked[max(self.attacked)]
 
 
+def climbs(case: Case, record: Record) -> bool:
+    """Whether the attack follows the exact gradient of what is deployed, at some radius above 0.
+
+    Baselines, query attacks, transfers and approximations are not expected to be the strongest.
+    """
+    own = case.trial.gradient.exact and case.trial.defense is case.deployed
+    asked = any(score.gradients for score in record.largest.scores)
+    return own and asked and max(record.attacked) > 0
+
+
 class Check(ABC):
     """A question with an answer; leaves have no state.
 

@@ -8,10 +8,13 @@ from numpy.typing import NDArray
 from adpur.metrics.scoreboard import Outcome, Score
 from adpur.metrics.statistics import mean_accuracy, paired_difference
 from adpur.records import digest
-from adpur.trust.finding import Case, Grade, Measured, Record, Review, graded
+from adpur.trust.finding import Case, Grade, Measured, Record, Review, climbs, graded
 
 TOLERANCE = 0.002
 """By how much a weaker attack may be better by rounding: AutoAttack's 0.2 points."""
+
+BLIND = "not an attack by the exact gradient"
+"""Why a check has nothing to say."""
 
 
 class Ball(Review):
@@ -129,8 +132,8 @@ class Ordering(Review):
 
     def review(self, case: Case, record: Record) -> Measured:
         """Paired differences to every other block."""
-        if not case.trial.gradient.exact:
-            return Measured(Grade.INFO, "not the exact gradient")
+        if not climbs(case, record):
+            return Measured(Grade.INFO, BLIND)
         gaps = {n: _paired_low(record.largest, o) for n, o in record.others.items()}
         stronger = [name for name, low in gaps.items() if low > TOLERANCE]
         told = f"{len(gaps)} other block(s)" if not stronger else f"{stronger[0]} is stronger"

@@ -14,8 +14,8 @@ from adpur.threat.ball import Linf, Norm
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.pgd import PGD
 from adpur.trial import Trial
-from adpur.trust.finding import Case, Grade, Level, Measured, Record, Review, graded
-from adpur.trust.recorded import TOLERANCE, paired
+from adpur.trust.finding import Case, Grade, Level, Measured, Record, Review, climbs, graded
+from adpur.trust.recorded import BLIND, TOLERANCE, paired
 
 
 class FirstStep(Review):
@@ -28,6 +28,8 @@ class FirstStep(Review):
 
     def review(self, case: Case, record: Record) -> Measured:
         """Paired difference to FGSM with 10 copies."""
+        if not climbs(case, record):
+            return Measured(Grade.INFO, BLIND)
         attack = case.trial.attack
         one = PGD(attack.eps, attack.eps, steps=1, norm=attack.norm, eot=10, random_start=False)
         weak = _again(case, replace(case.trial, attack=one))
@@ -76,6 +78,8 @@ class LargeEps(Review):
 
     def review(self, case: Case, record: Record) -> Measured:
         """Attack at both radii, steps in proportion."""
+        if not climbs(case, record):
+            return Measured(Grade.INFO, BLIND)
         found = {r: mean_accuracy(_again(case, _at(case, r)).correct) for r in (0.5, 1.0)}
         left = [r for r, share in found.items() if _above_chance(share, _classes(case))]
         return graded(bool(left), ", ".join(f"{r}: {s.value:.1%}" for r, s in found.items()))
@@ -115,8 +119,8 @@ class FixedNoise(Review):
 
     def review(self, case: Case, record: Record) -> Measured:
         """Accuracy under replay against the block's."""
-        if not case.bench.random:
-            return Measured(Grade.INFO, "the defence is deterministic")
+        if not climbs(case, record) or not case.bench.random:
+            return Measured(Grade.INFO, "deterministic, or " + BLIND)
         replay = replace(case.trial, knowledge=Knowledge(pool=1))
         fixed = _again(case, replay)
         gap = _beyond(fixed, record.largest)
