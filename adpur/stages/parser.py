@@ -83,8 +83,8 @@ class CLI(LightningCLI):
 
     def _choose_shard(self) -> None:
         text, self.config["shard"] = self.config["shard"], None  # no part of the resolved config
-        self.shard = Shard.parse(text) if text else None
-        if text and self.config["fresh"]:
+        self.shard = Shard.parse(text) if text is not None else None
+        if text is not None and self.config["fresh"]:
             raise ConfigError(
                 "fresh would set aside what other shards are writing; "
                 "move the run folder yourself, or name another with --run"

@@ -9,7 +9,7 @@ from adpur.errors import ConfigError
 from adpur.threat.ascent import Ascent
 from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.choose import chosen, strongest
+from adpur.threat.choice import WITHIN, strongest, strongest_found
 from adpur.threat.losses import CrossEntropy, Loss
 from adpur.threat.oracle import Oracle
 from adpur.types import ordered_mean
@@ -53,7 +53,7 @@ class APGD(Attack):
         """See the class."""
         oracle = replace(oracle, loss=self.loss)
         runs = ((own, self._once) for own in self._aims(oracle, x))
-        return strongest(oracle, x, runs, self.select)
+        return strongest_found(oracle, x, runs, self.select)
 
     def _aims(self, oracle: Oracle, x: Tensor) -> Iterator[Oracle]:
         aims = [oracle]
@@ -67,7 +67,8 @@ class APGD(Attack):
         climbed = Ascent(self.eps, self.norm, self.steps, self.eot).climb(oracle, x)
         if not oracle.random:
             return climbed.strongest.x
-        return chosen(oracle, [point.x for point in climbed], self.select)
+        points = (point.x for point in climbed)
+        return strongest(points, lambda x: oracle.strength(x, self.select, WITHIN))
 
 
 def likely_wrong(oracle: Oracle, x: Tensor, count: int, draws: int) -> list[Tensor]:

@@ -10,7 +10,7 @@ from adpur.errors import ConfigError
 from adpur.threat.apgd import likely_wrong
 from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import L2, Linf, Norm
-from adpur.threat.choose import strongest
+from adpur.threat.choice import strongest_found
 from adpur.threat.losses import Margin
 from adpur.threat.oracle import Oracle
 from adpur.types import expand
@@ -53,7 +53,7 @@ class FAB(Attack):
             raise ConfigError("FAB is for deterministic defences, got a random one; use adpur.rand")
         oracle = replace(oracle, loss=Margin())
         aims = likely_wrong(oracle, x, self.targets, 1)
-        return strongest(oracle, x, ((oracle.towards(t), self._once) for t in aims), 1)
+        return strongest_found(oracle, x, ((oracle.towards(t), self._once) for t in aims), 1)
 
     def _once(self, oracle: Oracle, x: Tensor) -> Tensor:
         now, nearest, size = x, x, torch.full_like(x.flatten(1)[:, 0], torch.inf).double()

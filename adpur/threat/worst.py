@@ -9,7 +9,7 @@ from adpur.errors import ConfigError
 from adpur.threat.apgd import APGD
 from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.choose import MEMBERS, strongest
+from adpur.threat.choice import MEMBERS, strongest_found
 from adpur.threat.fab import FAB
 from adpur.threat.losses import DLR
 from adpur.threat.oracle import Oracle
@@ -54,7 +54,7 @@ class Worst(Attack):
             (oracle, replace(attack, eps=self.eps, norm=self.norm).run)  # type: ignore[type-var]
             for attack in self.attacks
         )
-        return strongest(oracle, x, members, self.draws, MEMBERS)
+        return strongest_found(oracle, x, members, self.draws, MEMBERS)
 
 
 @dataclass(frozen=True)

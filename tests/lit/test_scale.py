@@ -11,11 +11,12 @@ import torch
 from torch.multiprocessing import ProcessExitedException
 from toy import Toy, evaluation, in_child, killed_after, rows, run, trainer
 
-from adpur import ConfigError
+from adpur import ConfigError, Square
 from adpur.lit.data.share import Shard, WholeBatches, batch_count
-from adpur.lit.estimate import Estimate, counted
+from adpur.lit.estimate import Estimate, asked, counted
 from adpur.metrics.scoreboard import Column
 from adpur.records import Records
+from adpur.trial import Trial
 
 ATTACKED = Column("ssni", "pgd", 0.3)
 
@@ -187,3 +188,8 @@ def test_a_dry_run_counts_what_a_run_calls_and_writes_nothing(tmp_path: Path) ->
         expected = sum(getattr(cost, kind) for cost in found.values())
         assert expected == pytest.approx(calls[kind], rel=0.1)
     assert all(cost.seconds > 0 for cost in found.values())
+
+
+def test_a_dry_run_assumes_an_image_that_resists_to_the_end() -> None:
+    defense = evaluation().defenses["diffpure"]
+    assert asked(Trial(defense, Square(steps=40), random=False), Toy()).predictions == 40

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from adpur import ConfigError, Norm, Saved
 from adpur.records import describe
+from adpur.threat.attack import changed
 
 
 def store(file: Path, index: list[int], adversarial: Tensor) -> Path:
@@ -73,3 +74,8 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
     save_file({"index": torch.arange(6)}, folder / "b.safetensors")
     with pytest.raises(ConfigError, match="not a safetensors file with index and adversarial"):
         Saved(str(folder)).run(oracle(), images(6))
+
+
+def test_the_trust_report_may_change_its_radius(folder: Path) -> None:
+    attack = Saved(str(folder))
+    assert changed(attack, eps=lambda eps: 0.0, steps=lambda n: 2 * n) == replace(attack, eps=0.0)

@@ -67,6 +67,8 @@ class Robustness(pl.Callback):
                 "which an attacker with a source does not have; leave one of them out"
             )
         radii = eps if eps is not None else [attack.eps]
+        if not radii:
+            raise ConfigError(f"block {name!r}: eps lists no radius; leave it out for the attack's")
         self.attacks = [replace(attack, eps=float(e)) for e in radii]  # type: ignore[type-var]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:

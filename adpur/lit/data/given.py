@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -24,10 +25,7 @@ class Given(ImageData):
         super().__init__(**kwargs)
         if not Path(file).is_file():
             raise ConfigError(f"{file} does not exist; a .npz file with arrays x and y is needed")
-        with np.load(file) as held:
-            if not {"x", "y"} <= set(held):
-                raise ConfigError(f"{file} holds {', '.join(held)}; arrays x and y are needed")
-            self.x, self.y = _checked(file, held["x"], held["y"])
+        self.x, self.y = _checked(file, *_arrays(file))
         self.shape = tuple(self.x.shape[1:])  # type: ignore[assignment]
         self.classes = int(self.y.max()) + 1
 
@@ -37,6 +35,19 @@ class Given(ImageData):
         return TensorDataset(self.x, self.y, rows)  # type: ignore[return-value]
 
 
+def _arrays(file: str) -> tuple[Any, Any]:
+    try:
+        with np.load(file) as held:
+            named = {name: held[name] for name in held}
+    except (ValueError, TypeError, EOFError, BadZipFile) as error:  # pickles, .npy, anything else
+        raise ConfigError(
+            f"{file} is not a .npz file of plain arrays; write it with np.savez(file, x=x, y=y)"
+        ) from error
+    if not {"x", "y"} <= set(named):
+        raise ConfigError(f"{file} holds {', '.join(named)}; arrays x and y are needed")
+    return named["x"], named["y"]
+
+
 def _checked(file: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     if x.ndim != 4 or y.shape != x.shape[:1] or not len(x):
         raise ConfigError(
@@ -44,5 +55,14 @@ def _checked(file: str, x: Any, y: Any) -> tuple[Tensor, Tensor]:
         )
     if x.shape[1] not in (1, 3):
         raise ConfigError(f"{file}: expected 1 or 3 channels first, got x {x.shape}")
+    if x.dtype != np.uint8 and not np.issubdtype(x.dtype, np.floating):
+        raise ConfigError(f"{file}: expected x of floats in [0, 1] or of uint8, got {x.dtype}")
+    if not np.issubdtype(y.dtype, np.integer) or y.min() < 0:
+        raise ConfigError(f"{file}: expected y of class numbers from 0 on, got {y.dtype} {y[:4]}")
     images = torch.from_numpy(x).float() / 255 if x.dtype == np.uint8 else torch.from_numpy(x)
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise ConfigError(
+            f"{file}: expected x in [0, 1], got {images.min():.3g} to {images.max():.3g}; "
+            "normalisation belongs inside the classifier"
+        )
     return images.float(), torch.from_numpy(y).long()
