@@ -89,7 +89,7 @@ def _changed(value: Any, rules: dict[str, Callable[[Any], Any]]) -> Any:
         return type(value)(_changed(v, rules) for v in value)
     if not isinstance(value, Attack) or not is_dataclass(value):
         return value
-    now = {f.name: getattr(value, f.name) for f in fields(value)}
+    now = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
     new = {
         name: rules[name](v) if name in rules and v is not None else _changed(v, rules)
         for name, v in now.items()
