@@ -171,15 +171,15 @@ class Defense(nn.Module):
 
     @torch.no_grad()
     def random(self, like: Tensor) -> bool:
-        """Whether two draws differ, measured on uniform noise and on grey of the shape of `like`.
+        """Whether draws differ, measured on eight of uniform noise and of grey, shaped as `like`.
 
         What is found deterministic here is checked again wherever it is evaluated (`judge`).
         """
-        probe = torch.full_like(like[:2], 0.5)[:1].repeat(2, 1, 1, 1)
-        keys = Noise(torch.zeros(2, dtype=torch.int64, device=like.device)).repeat(2)
+        probe = torch.full_like(like[:1], 0.5).repeat(2, 1, 1, 1)
+        keys = Noise(torch.zeros(2, dtype=torch.int64, device=like.device))
         probe[1] = keys[:1].uniform(probe[:1], Stream.FORWARD)
-        one, two = self(probe.repeat(2, 1, 1, 1), keys).logits.chunk(2)
-        return not torch.equal(one, two)
+        answers = self(probe.repeat(8, 1, 1, 1), keys.repeat(8)).logits.view(8, -1)
+        return not bool((answers == answers[0]).all())
 
     def norm_grad(self, x: Tensor, noise: Noise, view: Purifier | None = None) -> Tensor:
         """Gradient of the score norm of each image, `(B, C, H, W)`."""

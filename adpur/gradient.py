@@ -17,10 +17,12 @@ from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape
 class GradientMode(ABC):
     """A value that maps purifiers to purifiers; attacks know nothing of it.
 
-    `exact` says whether its gradient is meant to be that of the deployed purifier.
+    `exact` says whether its gradient is meant to be that of the deployed purifier, `draws` whether
+    its purifier may draw where the deployed one does not.
     """
 
     exact: ClassVar[bool]
+    draws: ClassVar[bool]
 
     @abstractmethod
     def view(self, purifier: Purifier) -> Purifier:
@@ -32,6 +34,7 @@ class Exact(GradientMode):
     """Plain autograd through every step; memory grows with the number of steps."""
 
     exact = True
+    draws = False
 
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier."""
@@ -43,6 +46,7 @@ class Checkpointed(GradientMode):
     """The exact gradient with each step recomputed: flat memory for one more forward a step."""
 
     exact = True
+    draws = False
 
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier, each step checkpointed."""
@@ -58,6 +62,7 @@ class Budgeted(GradientMode):
     """
 
     exact = True
+    draws = False
 
     gib: float = 8.0
 
@@ -77,6 +82,7 @@ class Surrogate(GradientMode):
     """
 
     exact = False
+    draws = True
 
     grid: Grid = Strided(5)
 
@@ -90,6 +96,7 @@ class Substitute(GradientMode):
     """The exact gradient of another purifier: GNS's three short rounds, ScoreOpt's one shot."""
 
     exact = False
+    draws = True
 
     purifier: Purifier
 
@@ -103,6 +110,7 @@ class BPDA(GradientMode):
     """The classifier's gradient at the purified image (Athalye et al. 2018)."""
 
     exact = False
+    draws = False
 
     def view(self, purifier: Purifier) -> Purifier:
         """The deployed purifier with the identity for its backward pass."""

@@ -41,7 +41,7 @@ class Trial:
         """What the attacker may ask at images with labels `y` `(B,)`."""
         view = self.gradient.view(self.defense.purifier)
         known = knowledge if knowledge is not None else self.knowledge
-        random = self.random or view != self.defense.purifier
+        random = self.random or self.gradient.draws
         return Oracle(self.defense, view, y, noise, known, levels=self.levels, random=random)
 
     @property

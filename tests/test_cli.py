@@ -276,7 +276,9 @@ def test_every_shipped_config_instantiates(file: Path) -> None:
 def tiny(away: Path) -> None:
     """The shipped config with the attacks cut to two steps."""
     text = Path(resolve_config("ssni_digits")).read_text()
-    text = text.replace("steps: 20, eot: 5", "steps: 2, eot: 1").replace("draws: 10", "draws: 2\n    trust: none")
+    text = text.replace("steps: 20, eot: 5", "steps: 2, eot: 1").replace(
+        "draws: 10", "draws: 2\n    trust: none"
+    )
     (away / "tiny.yaml").write_text(text)
 
 

@@ -165,6 +165,13 @@ class Rippled(LinearClassifier):
         return super().forward(torch.sin(40 * x))
 
 
+class Detached(LinearClassifier):
+    """Most of the image is cut from the graph: what is left is right, and not all."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(torch.cat((x[:, :, :1], x[:, :, 1:].detach()), 2))
+
+
 class Quantised(LinearClassifier):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward((x * 4).round() / 4)
@@ -182,7 +189,7 @@ class Pretended(GradientMode):
     """Calls itself exact and looks at another purifier."""
 
     purifier: Purifier = Diffusion(Constant(400), Strided(200))
-    exact = True
+    exact, draws = True, False
 
     def view(self, purifier: Purifier) -> Purifier:
         return self.purifier
@@ -203,6 +210,7 @@ PLANTED: list[tuple[str, dict[str, Any]]] = [
     ("T8", {"classifier": Flattened()}),
     ("T8", {"classifier": Rippled(), "purifier": DIFFPURE}),
     ("T9", {"purifier": DIFFPURE, "gradient": Pretended()}),
+    ("T9", {"classifier": Detached()}),
     ("T10a", {"attack": Wrapped(spoil=only_small), "radii": (0.2, 0.4)}),
     ("T10b", {"attack": Wrapped(spoil=only_small)}),
     ("T11", SLOW),

@@ -25,9 +25,11 @@ class Keyed(nn.Module, ABC):
 class Seeded(Keyed):
     """Any module or function that may draw from the global generators of torch, numpy and Python.
 
-    They are seeded with the keys of a call's rows and given back as they were, so the same keys
-    give the same answer. Rows of one call share a generator: unlike adpur's own noise, a draw
-    depends on which rows share the call, and calls are made one after another.
+    It is called once for each draw among its rows, the generators seeded with the keys of that
+    call and given back as they were, so the same keys give the same answer, and two draws never
+    share one, even where the net draws once a call. Images of one call do share it: unlike adpur's
+    own noise, a draw depends on which images are asked together, and their answers are correlated
+    where the net draws once a call; `rows: 1` is the cure. Calls are made one after another.
 
     Args:
         net: from images in [0, 1] to logits.
@@ -42,9 +44,17 @@ class Seeded(Keyed):
 
     def forward(self, x: Tensor, noise: Noise) -> Tensor:
         """Logits under the keys."""
-        with self._lock, seeded(_seed(noise), x.device):
-            logits: Tensor = self.net(x)
-            return logits
+        parts = _draws(noise)
+        answers = [self._once(x, noise, rows) for rows in parts]
+        back = torch.cat(parts).argsort()
+        return torch.cat(answers)[back]
+
+    def _once(self, x: Tensor, noise: Noise, rows: Tensor) -> Tensor:
+        """Answers to one draw, from a call of as many rows as any: the last bits depend on that."""
+        filled = torch.cat((rows, rows[-1:].expand(len(x) - len(rows))))
+        with self._lock, seeded(_seed(noise[rows]), x.device):
+            logits: Tensor = self.net(x[filled])
+        return logits[: len(rows)]
 
 
 @contextmanager
@@ -63,11 +73,21 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
             random.setstate(python)
 
 
+def _draws(noise: Noise) -> list[Tensor]:
+    """The rows of each draw among the keys, on their device."""
+    count = len(noise.index)
+    parts = [torch.as_tensor(v).cpu().expand(count) for v in (noise.draw, noise.vote)]
+    _, group = torch.stack(parts).unique(dim=1, return_inverse=True)  # type: ignore[no-untyped-call]
+    rows = [(group == k).nonzero().flatten() for k in range(int(group.max()) + 1)]
+    return [part.to(noise.index.device) for part in rows]
+
+
 def _seed(noise: Noise) -> int:
     """A number for the keys of a call, all of them."""
-    row = torch.zeros(len(noise.index), dtype=torch.int64)
-    places = (noise.index, noise.draw, noise.vote, noise.member)
-    columns = torch.stack([torch.as_tensor(p).cpu() + row for p in places])
-    role = f"{noise.seed} {noise.source} {noise.restart} {noise.iteration} {sorted(noise.pooled)}"
-    told = hashlib.sha256(role.encode() + columns.numpy().tobytes()).digest()
+    places = [
+        torch.as_tensor(v).cpu().expand(len(noise.index))
+        for v in (noise.index, noise.draw, noise.vote)
+    ]
+    role = f"{noise.seed} {noise.source} {noise.restart} {noise.iteration}"
+    told = hashlib.sha256(role.encode() + torch.stack(places).numpy().tobytes()).digest()
     return int.from_bytes(told[:7], "big")

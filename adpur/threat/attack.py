@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.threat.ball import Norm
+from adpur.threat.choice import MEMBERS
 from adpur.threat.oracle import Oracle
 
 
@@ -71,6 +72,15 @@ def check_budget(attack: Attack, *counts: str) -> None:
     for count in counts:
         if getattr(attack, count) < 1:
             raise ConfigError(f"{name} {count} must be >= 1, got {getattr(attack, count)}")
+
+
+def check_draws(attack: Attack, iterations: int) -> None:
+    """Reject more iterations than selection keys can tell from those between attacks."""
+    if iterations > MEMBERS:
+        raise ConfigError(
+            f"{type(attack).__name__} would draw {iterations} times, more than the {MEMBERS} that "
+            "a noise key can number; lower its budget"
+        )
 
 
 def changed(attack: Attack, **rules: Callable[[Any], Any]) -> Attack:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adpur.threat.attack import Attack, check_budget
+from adpur.threat.attack import Attack, check_budget, check_draws
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.choice import strongest
 from adpur.threat.oracle import Oracle
@@ -33,6 +33,7 @@ class RandomNoise(Attack):
 
     def __post_init__(self) -> None:
         check_budget(self, "points", "draws")
+        check_draws(self, self.points)
 
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""

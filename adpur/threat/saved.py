@@ -31,7 +31,8 @@ class Saved(Attack):
         norm: Linf or L2.
 
     Raises:
-        ConfigError: if there is no such file, or an image that is evaluated is not there.
+        ConfigError: if there is no such file, an image that is evaluated is not there, or it is
+            there twice and differs, as in the folder of a run that stored several columns.
     """
 
     path: str = field(compare=False)
@@ -51,7 +52,7 @@ class Saved(Attack):
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""
         wanted = oracle.noise.index.tolist()
-        found = dict(self._images(set(wanted)))
+        found = self._found(set(wanted))
         if missing := sorted(set(wanted) - found.keys()):
             told = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
             raise ConfigError(
@@ -75,6 +76,16 @@ class Saved(Attack):
                 f"Saved: expected a safetensors file or a folder of them, found none at {path}"
             )
         return files
+
+    def _found(self, wanted: set[int]) -> dict[int, Tensor]:
+        found: dict[int, Tensor] = {}
+        for index, image in self._images(wanted):
+            if not torch.equal(found.setdefault(index, image), image):
+                raise ConfigError(
+                    f"Saved: {self.path} holds different images of dataset row {index}; name the "
+                    "files of one attack at one eps"
+                )
+        return found
 
     def _images(self, wanted: set[int]) -> Iterator[tuple[int, Tensor]]:
         for file in self.files():

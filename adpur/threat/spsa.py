@@ -7,7 +7,7 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.noise import Stream
-from adpur.threat.attack import Attack, check_budget
+from adpur.threat.attack import Attack, check_budget, check_draws
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle
@@ -46,6 +46,7 @@ class SPSA(Attack):
 
     def __post_init__(self) -> None:
         check_budget(self, "steps", "samples", "draws")
+        check_draws(self, self.steps * self.samples * (1 if self.paired else 2))
         if not self.delta > 0:
             raise ConfigError(f"SPSA delta must be positive, got {self.delta}")
 

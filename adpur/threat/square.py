@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.threat.attack import Attack, check_budget
+from adpur.threat.attack import Attack, check_budget, check_draws
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle
@@ -43,6 +43,7 @@ class Square(Attack):
 
     def __post_init__(self) -> None:
         check_budget(self, "steps", "draws")
+        check_draws(self, self.steps)
         if not 0 < self.p_init <= 1:
             raise ConfigError(f"Square p_init must be in (0, 1], got {self.p_init}")
 

@@ -20,7 +20,7 @@ class Trace:
         gradients, values: rows differentiated and rows only evaluated, of each image.
         zero: gradient queries of each image whose mean gradient was zero.
         agreement: sum over gradient queries of the cosine between two halves of the copies.
-        claimed: the share of right answers an attack itself reports, where it does.
+        claims: the shares of right answers an attack itself reports, one for every pool of draws.
         outside: how far each returned image lay outside the ball or the range.
     """
 
@@ -29,7 +29,7 @@ class Trace:
         self.loss: list[list[float]] = [[] for _ in range(images)]
         self.gradients, self.values = [0] * images, [0] * images
         self.zero, self.agreement = [0] * images, [0.0] * images
-        self.claimed: list[float | None] = [None] * images
+        self.claims: list[list[float]] = [[] for _ in range(images)]
         self.outside = [0.0] * images
 
     def gradient(self, rows: Tensor, value: Tensor, grad: Tensor) -> None:
@@ -52,7 +52,12 @@ class Trace:
     def claim(self, rows: Tensor, right: Tensor) -> None:
         """Note the shares of right answers `(B,)` an attack reports of its own images."""
         for i, share in zip(rows.tolist(), right.tolist(), strict=True):
-            self.claimed[i] = share
+            self.claims[i].append(share)
+
+    @property
+    def claimed(self) -> list[float | None]:
+        """The mean of each image's claims; None where there is none."""
+        return [sum(told) / len(told) if told else None for told in self.claims]
 
     def zero_share(self, i: int) -> float | None:
         """Share of image i's gradient queries that returned zero; None if there were none."""

@@ -94,9 +94,11 @@ class GradientHealth(Review):
 
     def review(self, case: Case, record: Record) -> Measured:
         """Share of zero gradients, and the median cosine between halves."""
-        scores = [s for s in record.largest.scores if s.zero is not None]
+        asked = [s for s in record.largest.scores if s.zero is not None]
+        scores = [s for s in asked if s.label in s.predictions]  # a lost image hides nothing
         if not scores:
-            return Measured(Grade.INFO, "the attack asks for no gradient")
+            told = "no image is left" if asked else "the attack asks for no gradient"
+            return Measured(Grade.PASS if asked else Grade.INFO, told)
         zero = float(np.mean([s.zero or 0.0 for s in scores]))
         cosines = [s.agreement for s in scores if s.agreement is not None]
         agreed = float(np.median(cosines)) if cosines else float("nan")

@@ -8,6 +8,7 @@ from adpur.defense import Defense
 from adpur.judge import Bench
 from adpur.metrics.scoreboard import Outcome
 from adpur.metrics.statistics import Estimate, mean_accuracy, paired_difference
+from adpur.models.keyed import Seeded
 from adpur.purify.base import Identity
 from adpur.threat.attack import Attack, changed
 from adpur.threat.ball import Linf, Norm
@@ -52,7 +53,7 @@ class Undefended(Review):
             return Measured(Grade.INFO, "this is the bare classifier")
         nets = case.deployed.networks
         bare = Defense(Identity(), nets, case.deployed.rows, case.deployed.workers)
-        trial = Trial(bare, case.trial.attack, random=False)
+        trial = Trial(bare, case.trial.attack, random=bare.random(case.x))
         found = _again(case, trial, bare)
         share = mean_accuracy(found.correct)
         text = f"{share.value:.1%} of {len(found.images)} images hold without purification"
@@ -119,8 +120,9 @@ class FixedNoise(Review):
 
     def review(self, case: Case, record: Record) -> Measured:
         """Accuracy under replay against the block's."""
-        if not climbs(case, record) or not case.bench.random:
-            return Measured(Grade.INFO, "deterministic, or " + BLIND)
+        foreign = isinstance(case.deployed.networks.classifier, Seeded)
+        if not climbs(case, record) or not case.bench.random or foreign:
+            return Measured(Grade.INFO, f"deterministic, {BLIND}, or noise that nobody can know")
         replay = replace(case.trial, knowledge=Knowledge(pool=1))
         fixed = _again(case, replay)
         gap = _beyond(fixed, record.largest)

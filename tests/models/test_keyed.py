@@ -55,3 +55,17 @@ def test_workers_change_no_bit() -> None:
     one = Defense(Identity(), Networks(Seeded(Drawing())), 4, workers=1)
     two = Defense(Identity(), Networks(Seeded(Drawing())), 4, workers=4)
     assert torch.equal(one(many, noise).logits, two(many, noise).logits)
+
+
+class Rolled(LinearClassifier):
+    """One choice a call, as a random resizing makes it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.roll(random.randrange(4), 3))
+
+
+def test_what_draws_once_a_call_is_called_once_a_draw() -> None:
+    rolled = Defense(Identity(), Networks(Seeded(Rolled())), 64)
+    assert rolled.random(X)
+    answers = rolled(X[:1].repeat(32, 1, 1, 1), NOISE[:1].repeat(32)).logits
+    assert len({tuple(row) for row in answers.tolist()}) == 4

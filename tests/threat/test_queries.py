@@ -240,12 +240,25 @@ def test_a_broken_image_stays_where_it_broke() -> None:
     assert [c == 0 for c in trace.claimed] == wrong.tolist() and 1 < wrong.sum() < 6
 
 
+def test_what_is_claimed_of_several_pools_is_their_mean() -> None:
+    """Each pool is attacked on its own; the last one's claim is not the column's."""
+    trace, rows = Trace(2), torch.arange(2)
+    trace.claim(rows[1:], torch.tensor([1.0]))
+    assert trace.claimed == [None, 1.0]
+    trace.claim(rows, torch.tensor([0.5, 0.0]))
+    assert trace.claimed == [0.5, 0.5]
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (lambda: Square(p_init=0.0), r"p_init must be in \(0, 1\], got 0"),
         (lambda: SPSA(delta=0.0), "delta must be positive"),
         (lambda: SPSA(samples=0), "samples must be >= 1"),
+        (lambda: SPSA(steps=8192, samples=128), "would draw 1048576 times, more than the 1048574"),
+        (lambda: SPSA(steps=4096, samples=128, paired=False), "would draw 1048576 times"),
+        (lambda: Square(steps=2**20), "lower its budget"),
+        (lambda: RandomNoise(points=2**20), "lower its budget"),
         (lambda: PGD(steps=3, candidates=4), "candidates must be at most its 3 steps, got 4"),
         (lambda: StepwiseDecay(at=(2.0,)), r"shares in \(0, 1\), got \[2.0\]"),
     ],

@@ -76,6 +76,17 @@ def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
         Saved(str(folder)).run(oracle(), images(6))
 
 
-def test_the_trust_report_may_change_its_radius(folder: Path) -> None:
-    attack = Saved(str(folder))
-    assert changed(attack, eps=lambda eps: 0.0, steps=lambda n: 2 * n) == replace(attack, eps=0.0)
+def test_two_attacks_on_one_image_are_refused(folder: Path) -> None:
+    """A run's own folder holds the columns of all its attacks: the last file must not win."""
+    again = images(6)[[5]]
+    store(folder / "c.safetensors", [5], 1 - again)
+    Saved(str(folder)).run(oracle(), images(6))
+    store(folder / "c.safetensors", [5], again)
+    with pytest.raises(ConfigError, match="different images of dataset row 5"):
+        Saved(str(folder)).run(oracle(), images(6))
+
+
+def test_its_budget_can_be_changed(folder: Path) -> None:
+    """The trust report tries every attack at eps 0."""
+    attack = Saved(str(folder), 0.5)
+    assert changed(attack, eps=lambda eps: 0.0) == replace(attack, eps=0.0)

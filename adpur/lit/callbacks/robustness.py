@@ -11,6 +11,7 @@ from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import CLEAN
 from adpur.metrics.threats import UNION
+from adpur.models.keyed import Seeded
 from adpur.records import describe
 from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge
@@ -96,6 +97,11 @@ class Robustness(pl.Callback):
             defense = module.defenses[self._attacked(row)]
             view = self.gradient.view(defense.purifier)
             view.check(defense.networks, defense.networks.shape)
+            if self.knowledge.pool is not None and isinstance(defense.networks.classifier, Seeded):
+                raise ConfigError(
+                    f"block {self.name!r}: row {row!r} draws by itself, and nobody can know that "
+                    "noise; use knowledge: adpur.white_box"
+                )
             self.levels.check(view)
             trial = Trial(
                 defense, self.attacks[0], self.gradient, self.knowledge, self.levels,
