@@ -1,5 +1,6 @@
 """`adpur audit` and the standard protocol, on classifiers of a few lines."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from toy import DIFFPURE, Toy, trainer
 from adpur import ConfigError, Evaluation, Identity, Networks, Row, StandardV1
 from adpur.cli import main
 from adpur.commands.audit import imported, radius
+from adpur.models.fingerprint import fingerprint
 
 X = images(6, torch.float32)
 Y = LinearClassifier()(X).argmax(1)
@@ -34,11 +36,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     (tmp_path / "mine.py").write_text(SOURCE)
+    (tmp_path / "bad.py").write_text("1 / 0")
+    sys.modules.pop("mine", None)
     np.savez(tmp_path / "six.npz", x=X.numpy(), y=Y.numpy())
     # the protocol's budgets are its own; a test of the command needs fewer steps
-    from adpur.lit.callbacks import protocol
+    from adpur import protocol
 
-    quick = lambda eps, norm, **_: protocol.APGD(eps=eps, norm=norm, steps=2, eot=2)  # noqa: E731
+    quick = lambda eps, norm, *_, **__: protocol.APGD(eps=eps, norm=norm, steps=2, eot=2)  # noqa: E731
     monkeypatch.setattr(protocol, "standard", quick)
     monkeypatch.setattr(protocol, "rand", quick)
     square = protocol.Square
@@ -63,6 +67,7 @@ def test_anything_that_classifies_is_audited(name: str, capsys: pytest.CaptureFi
         (["mine:none"], "module mine has no 'none'"),
         (["mine:number"], "mine:number is int, not something to call"),
         (["nowhere:net"], "run adpur where nowhere.py is"),
+        (["bad:net"], "bad:net: importing bad failed (ZeroDivisionError: division by zero)"),
         (["mine"], "expected module:name, got 'mine'"),
         (["mine:net", "--eps", "a lot"], "--eps: expected a number such as 8/255"),
         (["mine:net", "--data", "gone.npz"], "gone.npz does not exist"),
@@ -82,6 +87,12 @@ def test_one_line_says_what_to_do(
     assert len(error.strip().splitlines()) == 1
 
 
+def test_labels_beyond_the_classes_are_refused(capsys: pytest.CaptureFixture) -> None:
+    np.savez("nine.npz", x=X.numpy(), y=np.full(6, 9))
+    assert main(["audit", "mine:net", "--data", "nine.npz", "--eps", "0.3", "--device", "cpu"]) == 2
+    assert "the classifier has 3 classes, the data 10" in capsys.readouterr().err
+
+
 def test_bpda_is_for_rows_with_a_purifier(tmp_path: Path) -> None:
     nets = {"default": Networks(LinearClassifier(), WavyDenoiser())}
     rows = {"bare": Row(Identity()), "diffpure": Row(DIFFPURE)}
@@ -99,6 +110,14 @@ def test_bpda_is_for_rows_with_a_purifier(tmp_path: Path) -> None:
 
 
 def test_what_is_named_may_be_a_module_a_factory_or_a_function() -> None:
-    assert isinstance(imported("problems:LinearClassifier"), LinearClassifier)
+    assert isinstance(imported("problems:LinearClassifier").found, LinearClassifier)
     assert torch.equal(imported("torch:relu")(-X), torch.zeros_like(X))
     assert radius("8/255") == 8 / 255
+
+
+def test_a_changed_source_is_another_classifier(tmp_path: Path) -> None:
+    plain, rounded = fingerprint(imported("mine:plain")), fingerprint(imported("mine:rounded"))
+    assert plain != rounded
+    (tmp_path / "mine.py").write_text(SOURCE + "# edited")
+    sys.modules.pop("mine")
+    assert fingerprint(imported("mine:plain")) != plain

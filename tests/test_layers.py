@@ -13,7 +13,7 @@ LAYERS = [
     ["purify"],
     ["gradient", "ensemble", "defense"],
     ["threat"],
-    ["metrics", "store", "records", "figures", "plots", "judge", "trial", "trust"],
+    ["metrics", "store", "records", "figures", "plots", "judge", "trial", "trust", "protocol"],
     ["lit"],
     ["report", "analyse", "commands", "explain", "sweep", "stages", "cli", "__main__"],
 ]

@@ -1,5 +1,6 @@
 """`adpur audit MODULE:CALLABLE`: any classifier of [0, 1] images under the standard protocol."""
 
+import hashlib
 import inspect
 import sys
 from argparse import ArgumentParser
@@ -7,6 +8,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
@@ -21,9 +23,9 @@ from adpur.lit.data.sets import Cifar10, Digits
 from adpur.lit.evaluation import Evaluation
 from adpur.lit.row import Row
 from adpur.lit.trainer import Trainer
-from adpur.metrics.standard import DRAWS, IMAGES, NAME
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
+from adpur.protocol import DRAWS, IMAGES, NAME
 from adpur.purify.base import Identity
 from adpur.report.table import show_run
 from adpur.stages.defaults import default_loggers, quiet
@@ -83,28 +85,37 @@ def imported(target: str) -> nn.Module:
         raise ConfigError(f"expected module:name, got {target!r}")
     sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(import_module(module), name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{target}: {error}; run adpur where {module}.py is") from error
-    except AttributeError:
-        raise ConfigError(f"{target}: module {module} has no {name!r}") from None
+        held = import_module(module)
+    except Exception as error:
+        lost = isinstance(error, ModuleNotFoundError) and error.name == module
+        told = f"run adpur where {module}.py is" if lost else f"importing {module} failed"
+        raise ConfigError(f"{target}: {told} ({type(error).__name__}: {error})") from error
+    if not hasattr(held, name):
+        raise ConfigError(f"{target}: module {module} has no {name!r}")
+    found = getattr(held, name)
     if not callable(found):
         raise ConfigError(f"{target} is {type(found).__name__}, not something to call")
     if not isinstance(found, nn.Module) and not _required(found):
         found = found()
-    return found if isinstance(found, nn.Module) else Function(found)
+    return Imported(target, held, found)
 
 
-class Function(nn.Module):
-    """A plain function of images as a module."""
+class Imported(nn.Module):
+    """What a user's module holds; its source is part of what it is (`fingerprint`)."""
 
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, target: str, held: ModuleType, found: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
-        self.function = function
+        self.found = found  # a module, if it is one, is registered
+        source = Path(held.__file__).read_bytes() if held.__file__ else b""
+        self.told = f"{target}, source {hashlib.sha256(source).hexdigest()}"
 
     def forward(self, x: Tensor) -> Tensor:
         """Its answer."""
-        return self.function(x)
+        return self.found(x)
+
+    def extra_repr(self) -> str:
+        """Where it is from."""
+        return self.told
 
 
 def images(named: str, limit: int | None) -> ImageData:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adpur.defense import Defense
+from adpur.judge import CHECKED
 from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores
@@ -156,7 +157,7 @@ class Estimate:
         """The evaluation and selection draws of one image."""
         bench, known = self.model.bench(row, x), knowledge.each()[0]
         draws = known.draws(bench.draws)
-        once = draws + bench.select if bench.random else min(2, draws) + 1
+        once = draws + bench.select if bench.random else min(CHECKED, draws) + 1
         return self._predicted(self.model.defenses[row], x, once * knowledge.seeds)
 
     def _predicted(self, row: Defense, x: Tensor, wanted: int) -> Cost:

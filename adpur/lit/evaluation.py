@@ -18,7 +18,7 @@ from adpur.lit.callbacks.trust import TrustReport
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.journal import log_columns, log_rows, start_runs
-from adpur.lit.row import Row
+from adpur.lit.row import Row, check_classes
 from adpur.metrics.scoreboard import Column, Outcome
 from adpur.models.networks import Networks
 from adpur.noise import Noise
@@ -109,6 +109,7 @@ class Evaluation(pl.LightningModule):
                 f"expected precision 32-true, got {self.trainer.precision}: autocast would reach "
                 "the clean column alone"
             )
+        check_classes(self.defenses, self.data, self.device)
         self.records = Records(Path(self.trainer.default_root_dir))
         self._claim()
         if self.data.shard.of == 1 and self.trainer.is_global_zero:

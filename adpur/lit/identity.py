@@ -17,6 +17,7 @@ def of_data(data: ImageData) -> dict[str, Any]:
         "class": type(data).__name__,
         "split": data.evaluate,
         "images": len(data.subset),
+        "classes": data.classes,
         "sha256": data.digest(),
     }
 

@@ -1,8 +1,15 @@
 """One defence of a table."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+
+from adpur.defense import Defense
 from adpur.ensemble import Ensemble, Single
+from adpur.errors import ConfigError
+from adpur.lit.data.base import ImageData
+from adpur.noise import Noise
 from adpur.purify.base import Purifier
 
 
@@ -22,3 +29,16 @@ class Row:
     network: str = "default"
     ensemble: Ensemble = Single()
     random: bool | None = None
+
+
+@torch.no_grad()
+def check_classes(defenses: Mapping[str, Defense], data: ImageData, device: torch.device) -> None:
+    """Refuse images a row cannot take, and labels that its classifier has no logit for."""
+    x = data.split(data.evaluate)[data.subset[0]][0][None].to(device)
+    for row, defense in defenses.items():
+        key = Noise(torch.zeros(1, dtype=torch.int64, device=device))
+        known = defense.networks.classify(defense.validated(x), key).shape[1]
+        if data.classes > known:
+            raise ConfigError(
+                f"row {row!r}: the classifier has {known} classes, the data {data.classes}"
+            )

@@ -1,30 +1,52 @@
 """The one line a paper should quote."""
 
+from adpur import protocol
 from adpur.metrics.scoreboard import Column, Outcome
-from adpur.metrics.standard import BLOCKS, NAME, missing
+from adpur.records import describe
 from adpur.report.run import Run
+from adpur.threat.ball import L2, Linf
+
+NORMS = {"Linf": Linf(), "L2": L2()}
 
 
 def quotes(run: Run) -> list[str]:
     """For each row and radius of the standard protocol its line, and why it may not be quoted."""
     lines = []
     for row in run.rows:
-        mine = [c for c in run.outcomes if c.row == row and c.attack in BLOCKS.values()]
-        for eps in dict.fromkeys(c.eps for c in mine):
-            members = [run.outcomes[c] for c in mine if c.eps == eps]
-            lines.append(_line(run, row, eps, Outcome.union([run.outcomes[Column(row)], *members])))
+        exact = [c for c in run.outcomes if c.row == row and c.attack == protocol.EXACT]
+        lines += [_line(run, row, column.eps) for column in exact]
     return lines
 
 
-def _line(run: Run, row: str, eps: float, union: Outcome) -> str:
+def _line(run: Run, row: str, eps: float) -> str:
+    clean = run.outcomes[Column(row)]
+    norm = run.identity["attacks"][protocol.EXACT]["attacks"][0]["norm"]["class"]
+    known = protocol.parts(eps, NORMS[norm], run.identity["data"]["classes"])
+    if run.identity["defenses"][row]["purifier"]["class"] == "Identity":
+        del known[protocol.APPROXIMATE]
+    columns = [Column(row, name, eps) for name in known]
+    members = [run.outcomes[c] for c in columns if c in run.outcomes]
+    union = Outcome.union([clean, *members])
     images, draws = union.predictions.shape
-    told, clean = union.estimates(), run.outcomes[Column(row)].estimates()
-    norm = run.identity["attacks"][BLOCKS["exact"]]["attacks"][0]["norm"]["class"]
-    numbers = "; ".join(
-        f"{name} {told[key]} (clean {clean[key]})"
-        for key, name in (("acc", f"mean of {draws}"), ("worst_of_n", f"worst of {draws}"))
-    )
-    said = missing(images, draws, run.trust.level)
+    said = protocol.missing(images, draws, run.trust.level)
+    said += [f"no block {c.attack}" for c in columns if c not in run.outcomes]
+    said += [f"{name} is another attack" for name in known if _differs(run, name, known[name])]
     said += [f"{f.check} {f.title} ({f.grade})" for f in run.warnings(row)]
     kept = f"  [not to be quoted: {'; '.join(said)}]" if said else ""
-    return f"{NAME}, {row}, {norm} eps {eps:.4g}, {images} images: {numbers}{kept}"
+    told, before = union.estimates(), clean.estimates()
+    numbers = "; ".join(
+        f"{name} of {draws} {told[key]} (clean {before[key]})"
+        for key, name in (("acc", "mean"), ("worst_of_n", "worst"))
+    )
+    return f"{protocol.NAME}, {row}, {norm} eps {eps:.4g}, {images} images: {numbers}{kept}"
+
+
+def _differs(run: Run, name: str, part: protocol.Part) -> bool:
+    """Whether the run's block of this name is not the protocol's."""
+    block = run.identity["attacks"].get(name)
+    if block is None:
+        return False
+    wanted = {"attacks": [describe(part.attack)], "gradient": describe(part.gradient)}
+    return any(block[key] != value for key, value in wanted.items()) or (
+        block["knowledge"]["pool"] is not None
+    )

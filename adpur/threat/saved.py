@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -13,8 +14,6 @@ from adpur.errors import ConfigError
 from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.oracle import Oracle
-
-CHUNK = 2**22
 
 
 @dataclass(frozen=True)
@@ -42,12 +41,10 @@ class Saved(Attack):
 
     def __post_init__(self) -> None:
         check_budget(self)
-        digest = hashlib.sha256()
-        for file in self.files():
-            with file.open("rb") as stream:
-                while part := stream.read(CHUNK):
-                    digest.update(part)
-        object.__setattr__(self, "sha256", digest.hexdigest())
+        digests = [
+            _digest(file, file.stat().st_size, file.stat().st_mtime_ns) for file in self.files()
+        ]
+        object.__setattr__(self, "sha256", hashlib.sha256("".join(digests).encode()).hexdigest())
 
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""
@@ -99,3 +96,10 @@ class Saved(Attack):
                 raise ConfigError(
                     f"Saved: {file} is not a safetensors file with index and adversarial ({error})"
                 ) from error
+
+
+@lru_cache
+def _digest(file: Path, size: int, changed: int) -> str:
+    """sha256 of a file; read once, for an attack is copied for every batch and radius."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.choice import MEMBERS, strongest_found
 from adpur.threat.fab import FAB
-from adpur.threat.losses import DLR
+from adpur.threat.losses import DLR, Loss
 from adpur.threat.oracle import Oracle
 from adpur.threat.square import Square
 
@@ -78,20 +78,22 @@ class Suited(Attack):
         return replace(attack, eps=self.eps, norm=self.norm).run(oracle, x)  # type: ignore[type-var]
 
 
-def standard(eps: float = 8 / 255, norm: Norm = Linf()) -> Attack:
+def standard(eps: float = 8 / 255, norm: Norm = Linf(), loss: Loss = DLR()) -> Attack:
     """AutoAttack's `standard` (Croce & Hein 2020), for deterministic defences only.
 
     APGD-CE, then APGD-T and FAB-T on the 9 most likely wrong classes, 100 steps each, then Square
-    with 5000 queries.
+    with 5000 queries. `loss` is APGD-T's; below four classes, where DLR has no target, take Margin.
     """
-    attacks = [APGD(), APGD(loss=DLR(), targets=9), FAB(targets=9), Square(steps=5000)]
+    attacks = [APGD(), APGD(loss=loss, targets=9), FAB(targets=9), Square(steps=5000)]
     return Worst(attacks, eps, norm, deterministic=True)
 
 
-def rand(eps: float = 8 / 255, norm: Norm = Linf(), eot: int = 20, steps: int = 100) -> Attack:
+def rand(
+    eps: float = 8 / 255, norm: Norm = Linf(), eot: int = 20, steps: int = 100, loss: Loss = DLR()
+) -> Attack:
     """AutoAttack's `rand` corrected: APGD-CE and APGD-DLR, every decision a mean over draws.
 
     Every image is attacked by both, to the end; what is reported are other draws than those that
-    chose. `adpur.aa_legacy` is the ensemble as published.
+    chose. `adpur.aa_legacy` is the ensemble as published. Below three classes take Margin.
     """
-    return Worst([APGD(steps=steps, eot=eot), APGD(steps=steps, eot=eot, loss=DLR())], eps, norm)
+    return Worst([APGD(steps=steps, eot=eot), APGD(steps=steps, eot=eot, loss=loss)], eps, norm)

@@ -93,13 +93,21 @@ class Report(NamedTuple):
 def read_report(folder: Path) -> Report:
     """The trust report of a run folder."""
     entries = Findings(folder).entries()
-    levels = [Level.NONE, *(Level(entry["level"]) for entry in entries)]
     found = {(f.check, f.row, f.attack): f for f in map(_finding, entries)}
     return Report(
-        max(levels, key=list(Level).index),
+        _answered(found),
         sum(entry["seconds"] for entry in entries),
         sorted(found.values(), key=lambda f: (_number(f.check), f.row, f.attack)),
     )
+
+
+def _answered(found: Iterable[tuple[str, str, str]]) -> Level:
+    """The level of which every check of every case has an answer; less than quick is quick."""
+    answers = list(found)
+    cases = {(row, attack) for _, row, attack in answers}
+    wanted = {(c.check, *case) for c in (*PROBES, *RECORDED, *RETRIED) for case in cases}
+    whole = Level.FULL if wanted <= set(answers) else Level.QUICK
+    return whole if answers else Level.NONE
 
 
 def table(found: Iterable[Finding]) -> list[str]:

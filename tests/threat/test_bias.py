@@ -61,7 +61,9 @@ def test_the_null_attack_is_exact_for_every_attack_and_estimand(norm: Norm) -> N
         assert (each.correct == plain.correct).all() and len(each.images) == IMAGES
         assert (each.predictions == plain.predictions).all()
         assert (each.mean_logits == plain.mean_logits).all()
-        assert each.summary() == pytest.approx(plain.summary(), abs=0, rel=0, nan_ok=True)
+        wanted = {k: v for k, v in plain.summary().items() if k != "compute"}
+        told = {k: each.summary()[k] for k in wanted}
+        assert told == pytest.approx(wanted, abs=0, rel=0, nan_ok=True)
 
 
 def test_published_rand_reports_a_fall_where_nothing_was_done() -> None:

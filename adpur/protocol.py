@@ -1,0 +1,52 @@
+"""`adpur-standard-v1`: what a number must be made of to be quoted under that name."""
+
+from typing import NamedTuple
+
+from adpur.gradient import BPDA, Exact, GradientMode
+from adpur.threat.apgd import APGD
+from adpur.threat.attack import Attack
+from adpur.threat.ball import Norm
+from adpur.threat.losses import DLR, Margin
+from adpur.threat.square import Square
+from adpur.threat.worst import Suited, rand, standard
+
+NAME = "adpur-standard-v1"
+EXACT, SQUARE, APPROXIMATE = "v1-exact", "v1-square", "v1-bpda"
+"""Its blocks; the last one for rows that have a purifier."""
+IMAGES, DRAWS = 512, 20
+
+
+class Part(NamedTuple):
+    """One block: an attack, and how it differentiates."""
+
+    attack: Attack
+    gradient: GradientMode
+
+
+def parts(eps: float, norm: Norm, classes: int) -> dict[str, Part]:
+    """The blocks of version 1, whose budgets are part of its name."""
+    ratio = DLR() if classes > 3 else Margin()  # targeted DLR needs four classes
+    exact = Suited(
+        standard(eps, norm, ratio), rand(eps, norm, eot=10, steps=50, loss=ratio), eps, norm
+    )
+    square = Suited(Square(steps=5000), Square(steps=200, draws=10), eps, norm)
+    bpda = APGD(eps=eps, norm=norm, steps=50, eot=10)
+    return {
+        EXACT: Part(exact, Exact()), SQUARE: Part(square, Exact()), APPROXIMATE: Part(bpda, BPDA()),
+    }  # fmt: skip
+
+
+def missing(images: int, draws: int, trust: str) -> list[str]:
+    """What keeps a run from being quoted; empty if nothing does.
+
+    >>> missing(128, 20, "full")
+    ['128 images of at least 512']
+    """
+    told = []
+    if images < IMAGES:
+        told.append(f"{images} images of at least {IMAGES}")
+    if draws < DRAWS:
+        told.append(f"{draws} draws of at least {DRAWS}")
+    if trust != "full":
+        told.append(f"trust report {trust}, not full")
+    return told
