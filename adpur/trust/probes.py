@@ -99,7 +99,9 @@ class GradientTruth(Probe):
 
     check = "T9"
     title = "gradient truth"
-    means = "the attacker's gradient is not the defence's, or the loss too rough for fp32 to show it"
+    means = (
+        "the attacker's gradient is not the defence's, or the loss too rough for fp32 to show it"
+    )
     advice = "use gradient: adpur.Exact, or find where autograd is cut or rounded away"
 
     def probe(self, case: Case) -> Measured:
