@@ -41,7 +41,7 @@ class NullAttack(Probe):
     def probe(self, case: Case) -> Measured:
         """Compare predictions on three evaluation draws."""
         known = case.trial.knowledge.each()[0]
-        trial = replace(_brief(case.trial, eps=lambda eps: 0.0), knowledge=known)
+        trial = replace(_brief(case.trial, eps=lambda eps: 0.0, steps=lambda n: 1), knowledge=known)
         bench = case.bench._replace(draws=min(case.bench.draws, 3), select=1)
         images = case.x, case.y, case.noise, bench
         null = trial.judged(*images, case.deployed).scores
