@@ -23,6 +23,11 @@ def expand(v: Tensor, like: Tensor) -> Tensor:
     return v.view(-1, *[1] * (like.dim() - 1))
 
 
+def where(rows: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """`a` in the rows `(B,)` that are true and `b` elsewhere, both `(B, ...)`."""
+    return torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
+
+
 def root(v: Tensor) -> Tensor:
     """sqrt(max(v, 0)), with the gradient 0 at 0, where it would be infinite."""
     positive = v > 0

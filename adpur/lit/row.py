@@ -22,7 +22,7 @@ class Row:
         network: the name of the networks it borrows.
         ensemble: how many of its purifications make one prediction, and how.
         random: whether two draws of an image can differ; measured by default. What is not random
-            is attacked without EOT and evaluated on two draws, which must agree.
+            is attacked without EOT and evaluated on three draws, which must agree.
     """
 
     purifier: Purifier

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adpur.threat.ball import Norm
 from adpur.threat.oracle import Look, Oracle, fooled
-from adpur.types import expand, ordered_mean
+from adpur.types import expand, ordered_mean, where
 
 MOMENTUM, RHO = 0.75, 0.75
 
@@ -25,12 +25,7 @@ class Point(NamedTuple):
 
     def where(self, rows: Tensor, other: "Point") -> "Point":
         """This point in the rows `(B,)` that are true, the other elsewhere."""
-        return Point(
-            *(
-                torch.where(rows.view(-1, *[1] * (a.dim() - 1)), a, b)
-                for a, b in zip(self, other, strict=True)
-            )
-        )
+        return Point(*(where(rows, a, b) for a, b in zip(self, other, strict=True)))
 
 
 Read = Callable[[Tensor, Look, Tensor], Point]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from adpur.threat.oracle import Oracle
-from adpur.types import expand
+from adpur.types import where
 
 WITHIN, BETWEEN = 0, 1
 """Iterations of the selection keys: points of one run, and runs of one attack. A choice among
@@ -26,7 +26,7 @@ def strongest(candidates: Iterable[Tensor], score: Callable[[Tensor], Tensor]) -
     best, value = next(images), None
     for other in images:
         value, found = score(best) if value is None else value, score(other)
-        best = torch.where(expand(found > value, best).bool(), other, best)
+        best = where(found > value, other, best)
         value = torch.maximum(value, found)
     return best
 

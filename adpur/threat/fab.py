@@ -13,7 +13,7 @@ from adpur.threat.ball import L2, Linf, Norm
 from adpur.threat.choice import strongest_found
 from adpur.threat.losses import Margin
 from adpur.threat.oracle import Oracle
-from adpur.types import expand
+from adpur.types import expand, where
 
 
 @dataclass(frozen=True)
@@ -61,10 +61,10 @@ class FAB(Attack):
             now = self._stepped(oracle, x, now, k)
             wrong = oracle.answers(now, 1)[0].argmax(1) != oracle.y
             nearer = wrong & (self.norm.size(now - x) < size)
-            nearest = torch.where(_rows(nearer, x), now, nearest)
+            nearest = where(nearer, now, nearest)
             size = torch.where(nearer, self.norm.size(now - x), size)
-            now = torch.where(_rows(wrong, x), x + self.back * (now - x), now)
-        found = torch.where(_rows(size.isfinite(), x), nearest, now)
+            now = where(wrong, x + self.back * (now - x), now)
+        found = where(size.isfinite(), nearest, now)
         return self.norm.project(found, x, self.eps)
 
     def _stepped(self, oracle: Oracle, x: Tensor, now: Tensor, iteration: int) -> Tensor:
@@ -114,7 +114,3 @@ def _reach(weight: Tensor, speed: Tensor, room: Tensor, gap: Tensor) -> Tensor:
     at = short.sum(1, keepdim=True).clamp(max=kink.shape[1] - 1)
     exact = (gap.view(-1, 1) - before.gather(1, at)) / slope.gather(1, at).clamp_min(1e-300)
     return torch.minimum(exact, kink.gather(1, at)).squeeze(1)
-
-
-def _rows(mask: Tensor, like: Tensor) -> Tensor:
-    return mask.view(-1, *[1] * (like.dim() - 1))

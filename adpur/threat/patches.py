@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adpur.noise import Noise, Stream
-from adpur.types import expand
+from adpur.types import expand, where
 
 
 class Patches(ABC):
@@ -51,7 +51,7 @@ class Signs(Patches):
         same = (painted == found[at]).flatten(1).all(1)
         other = (origin[at] - change).clamp(0, 1)
         moved = found.clone()
-        moved[at] = torch.where(expand(same, found).bool(), other, painted)
+        moved[at] = where(same, other, painted)
         return moved
 
 

@@ -10,7 +10,7 @@ from adpur.threat.attack import Attack, check_budget, check_draws
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle
-from adpur.types import expand, ordered_mean
+from adpur.types import ordered_mean, where
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """Iterations after which the painted share of the image is halved (AutoAttack's, not rescaled)."""
@@ -56,7 +56,7 @@ class Square(Attack):
         for step in range(1, self.steps):
             moved = self._moved(oracle, x, found, step)
             before, after = (self._look(oracle, v, step)[0] for v in (found, moved))
-            found = torch.where(expand(after > before, x).bool(), moved, found)
+            found = where(after > before, moved, found)
         return found
 
     def _remembering(self, oracle: Oracle, x: Tensor, found: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class Square(Attack):
             moved = self._moved(oracle.at(rows), x[rows], found[rows], step)
             after, done = self._look(oracle.at(rows), moved, step)
             better = (after > value[rows]) | done
-            found[rows] = torch.where(expand(better, x).bool(), moved, found[rows])
+            found[rows] = where(better, moved, found[rows])
             value[rows] = torch.where(better, after, value[rows])
             wrong[rows] = done
         return found

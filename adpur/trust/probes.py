@@ -3,8 +3,6 @@
 # ruff: noqa: NPY002 - numpy's global generator is what is watched
 
 import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +11,7 @@ import torch
 from torch import Tensor
 
 from adpur.judge import judge
-from adpur.models.keyed import Seeded
+from adpur.models.keyed import Seeded, seeded
 from adpur.noise import Stream
 from adpur.threat.attack import Attack, changed
 from adpur.threat.losses import Margin
@@ -60,7 +58,7 @@ class Isolation(Probe):
 
     def probe(self, case: Case) -> Measured:
         """Compare states before and after one step, from states that no reseeding gives."""
-        with _lent_generators():
+        with seeded(SEED, case.x.device):
             before = _generators()
             _run(_brief(case.trial, steps=lambda n: 1), case)
             after = _generators()
@@ -182,19 +180,6 @@ def _relative(slope: Tensor, difference: Tensor) -> float:
     """Sum of errors over the sum of the larger of both; 0 where both vanish."""
     scale = torch.maximum(slope.abs(), difference.abs()).sum()
     return float((slope - difference).abs().sum() / scale) if scale else 0.0
-
-
-@contextmanager
-def _lent_generators() -> Iterator[None]:
-    """Global generators in a state of their own, given back as they were."""
-    states = torch.random.get_rng_state(), np.random.get_state(), random.getstate()
-    torch.manual_seed(SEED)
-    np.random.seed(SEED)
-    random.seed(SEED)
-    yield
-    torch.random.set_rng_state(states[0])
-    np.random.set_state(states[1])
-    random.setstate(states[2])
 
 
 def _generators() -> dict[str, object]:

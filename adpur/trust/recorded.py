@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adpur.metrics.scoreboard import Outcome, Score
-from adpur.metrics.statistics import mean_accuracy, paired_difference
+from adpur.metrics.statistics import Estimate, mean_accuracy, paired_difference
 from adpur.records import digest
 from adpur.trust.finding import Case, Grade, Measured, Record, Review, climbs, graded
 
@@ -117,9 +117,7 @@ class BudgetCurve(Review):
     def review(self, case: Case, record: Record) -> Measured:
         """Pairs of neighbouring radii, clean included."""
         curve = [(0.0, record.clean), *sorted(record.attacked.items())]
-        rising = [
-            r for (_, low), (r, high) in pairwise(curve) if _paired_low(high, low) > TOLERANCE
-        ]
+        rising = [r for (_, low), (r, high) in pairwise(curve) if gap(high, low).low > TOLERANCE]
         told = ", ".join(f"{r:.3g}: {o.correct.mean():.1%}" for r, o in curve)
         return graded(bool(rising), told)
 
@@ -136,7 +134,7 @@ class Ordering(Review):
         """Paired differences to every other block."""
         if not climbs(case, record):
             return Measured(Grade.INFO, BLIND)
-        gaps = {n: _paired_low(record.largest, o) for n, o in record.others.items()}
+        gaps = {n: gap(record.largest, o).low for n, o in record.others.items()}
         stronger = [name for name, low in gaps.items() if low > TOLERANCE]
         told = f"{len(gaps)} other block(s)" if not stronger else f"{stronger[0]} is stronger"
         return graded(bool(stronger), told)
@@ -205,9 +203,9 @@ def paired(first: Outcome, second: Outcome) -> tuple[NDArray[np.float64], NDArra
     return np.array([[one[i]] for i in both]), np.array([[two[i]] for i in both])
 
 
-def _paired_low(first: Outcome, second: Outcome) -> float:
-    """Lower end of how much more often `first` is right."""
-    return paired_difference(*paired(first, second)).low
+def gap(first: Outcome, second: Outcome) -> Estimate:
+    """How much more often `first` is right, in pairs of images."""
+    return paired_difference(*paired(first, second))
 
 
 def _margin(score: Score) -> float:

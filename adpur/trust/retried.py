@@ -7,16 +7,16 @@ import numpy as np
 from adpur.defense import Defense
 from adpur.judge import Bench
 from adpur.metrics.scoreboard import Outcome
-from adpur.metrics.statistics import Estimate, mean_accuracy, paired_difference
+from adpur.metrics.statistics import Estimate, mean_accuracy
 from adpur.models.keyed import Seeded
 from adpur.purify.base import Identity
 from adpur.threat.attack import Attack, changed
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.knowledge import Knowledge
-from adpur.threat.pgd import PGD
+from adpur.threat.pgd import fgsm
 from adpur.trial import Trial
 from adpur.trust.finding import Case, Grade, Level, Measured, Record, Review, climbs, graded
-from adpur.trust.recorded import BLIND, TOLERANCE, paired
+from adpur.trust.recorded import BLIND, TOLERANCE, gap
 
 
 class FirstStep(Review):
@@ -32,9 +32,8 @@ class FirstStep(Review):
         if not climbs(case, record):
             return Measured(Grade.INFO, BLIND)
         attack = case.trial.attack
-        one = PGD(attack.eps, attack.eps, steps=1, norm=attack.norm, eot=10, random_start=False)
-        weak = _again(case, replace(case.trial, attack=one))
-        low = _beyond(record.largest, weak)
+        weak = _again(case, replace(case.trial, attack=fgsm(attack.eps, attack.norm)))
+        low = gap(record.largest, weak).low
         shares = [o.correct.mean() for o in (_same(record.largest, weak), weak)]
         return graded(low > TOLERANCE, f"{shares[0]:.1%} against FGSM's {shares[1]:.1%}")
 
@@ -60,7 +59,7 @@ class Undefended(Review):
         if not _above_chance(share, _classes(case)):
             return Measured(Grade.PASS, text)
         longer = _again(case, replace(trial, attack=_harder(trial.attack, 2)), bare)
-        moved = _beyond(found, longer) > TOLERANCE
+        moved = gap(found, longer).low > TOLERANCE
         return (
             Measured(Grade.WARN, text)
             if moved
@@ -100,7 +99,7 @@ class Convergence(Review):
         attack = case.trial.attack
         harder = {"steps": _harder(attack, 2), "eot": changed(attack, eot=lambda n: 2 * n)}
         gains = {
-            name: _gain(record.largest, _again(case, replace(case.trial, attack=more)))
+            name: gap(record.largest, _again(case, replace(case.trial, attack=more)))
             for name, more in harder.items()
             if more != attack
         }
@@ -125,9 +124,9 @@ class FixedNoise(Review):
             return Measured(Grade.INFO, f"deterministic, {BLIND}, or noise that nobody can know")
         replay = replace(case.trial, knowledge=Knowledge(pool=1))
         fixed = _again(case, replay)
-        gap = _beyond(fixed, record.largest)
+        low = gap(fixed, record.largest).low
         shares = fixed.correct.mean(), _same(record.largest, fixed).correct.mean()
-        return graded(gap > TOLERANCE, f"{shares[0]:.1%} fixed, {shares[1]:.1%} fresh")
+        return graded(low > TOLERANCE, f"{shares[0]:.1%} fixed, {shares[1]:.1%} fresh")
 
 
 RETRIED = (FirstStep(), Undefended(), LargeEps(), Convergence(), FixedNoise())
@@ -170,12 +169,3 @@ def _above_chance(share: Estimate, classes: int) -> bool:
 def _same(outcome: Outcome, like: Outcome) -> Outcome:
     wanted = set(like.images.tolist())
     return Outcome.of(s for s in outcome.scores if s.index in wanted)
-
-
-def _beyond(first: Outcome, second: Outcome) -> float:
-    """Lower end of how much more often `first` is right than `second`."""
-    return paired_difference(*paired(first, second)).low
-
-
-def _gain(block: Outcome, harder: Outcome) -> Estimate:
-    return paired_difference(*paired(block, harder))
