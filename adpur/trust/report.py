@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -62,9 +63,13 @@ class Findings:
 
     def knows(self, check: Check, case: Case) -> bool:
         """Whether an earlier session asked; what failed is asked again, as it may be mended."""
-        asked = (check.check, case.row, case.block)
-        told = [e for e in self.entries() if (e["check"], e["row"], e["attack"]) == asked]
-        return bool(told) and told[-1]["grade"] != Grade.FAIL
+        grade = self.earlier.get((check.check, case.row, case.block))
+        return grade is not None and grade != Grade.FAIL
+
+    @cached_property
+    def earlier(self) -> dict[tuple[str, str, str], str]:
+        """What was last said of every check and case when this session first asked; read once."""
+        return {(e["check"], e["row"], e["attack"]): e["grade"] for e in self.entries()}
 
     def entries(self) -> list[dict[str, Any]]:
         """Everything every process wrote of this identity, oldest first."""
