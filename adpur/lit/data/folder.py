@@ -40,7 +40,7 @@ class Folder(ImageData):
 
     def split(self, name: Split) -> Dataset[Batch]:
         """Images in [0, 1] under rows that count through train, validation and test."""
-        parts: dict[str, Images] = {**self.parts}
+        parts = dict[str, Images](self.parts)
         if "train" in parts and "validation" not in parts:
             parts |= held_out(parts["train"], max(1, len(parts["train"]) // 10))
         if name not in parts:
@@ -52,10 +52,10 @@ class Folder(ImageData):
 
 
 @lru_cache
-def _read(root: Path, decoder: Decoder) -> tuple[list[str], dict[Split, Files]]:
+def _read(root: Path, decoder: Decoder) -> tuple[list[str], dict[str, Files]]:
     """Class names, and what there is of each split."""
     names: list[str] = []
-    parts: dict[Split, Files] = {}
+    parts: dict[str, Files] = {}
     first = 0
     for split, folder in _layout(root).items():
         classes, files, labels = class_folders(folder)
@@ -71,11 +71,11 @@ def _read(root: Path, decoder: Decoder) -> tuple[list[str], dict[Split, Files]]:
     return names, parts
 
 
-def _layout(root: Path) -> dict[Split, Path]:
+def _layout(root: Path) -> dict[str, Path]:
     """The folder of each split; of test alone, where there are none."""
     if not root.is_dir():
         raise ConfigError(f"root: {root} is not a folder; a subfolder of images a class is needed")
-    found = {folder.name for folder in root.iterdir() if folder.is_dir()}
+    found = {folder.name for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."}
     if not found & set(SPLITS):
         return {"test": root}
     if strange := sorted(found - set(SPLITS)):

@@ -29,6 +29,8 @@ class Published(ImageData):
 
     variable: str
     holds: str
+    download = False
+    """Whether torchvision may fetch what is missing; a setting of those that it can fetch."""
 
     def __init__(self, root: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -51,6 +53,9 @@ class Published(ImageData):
     @property
     def folder(self) -> Path:
         """What `root` or the environment says."""
+        asked = self.root or os.environ.get(self.variable)
+        if self.download and asked:
+            return Path(asked)
         return located(self.root, self.variable, self.holds)
 
 
@@ -72,24 +77,16 @@ class Downloadable(Published):
         if self.download:
             self.official("train"), self.official("test")
 
-    @property
-    def folder(self) -> Path:
-        """As `Published.folder`; with `download`, a folder that may lack everything."""
-        root = self.root or os.environ.get(self.variable)
-        if self.download and root:
-            return Path(root)
-        return located(self.root, self.variable, self.holds)
-
 
 def located(root: str | None, variable: str, holds: str) -> Path:
     """`root`, else what the environment's `variable` says, if it holds what it should."""
-    found = root or os.environ.get(variable)
-    if found is None or not (Path(found) / holds).exists():
+    root = root or os.environ.get(variable)
+    if root is None or not (Path(root) / holds).exists():
         raise ConfigError(
-            f"expected a folder that holds {holds}, got {found or 'none'}; set {variable} to it, "
+            f"expected a folder that holds {holds}, got {root or 'none'}; set {variable} to it, "
             "or write `root:` in the data block (nothing is downloaded unasked)"
         )
-    return Path(found)
+    return Path(root)
 
 
 @contextmanager

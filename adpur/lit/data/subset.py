@@ -60,9 +60,8 @@ class Stratified(Subset):
         order = _shuffled(data, self.seed)
         labels = labels_of(data)[order]
         chosen = _rounds(labels).argsort(stable=True)[: self.count]
-        sizes = labels.unique(return_inverse=True)[1][chosen].bincount(
-            minlength=len(labels.unique())
-        )
+        there = labels.bincount() > 0
+        sizes = labels[chosen].bincount(minlength=len(there))[there]
         if sizes.max() - sizes.min() > 1:
             raise ConfigError(
                 f"Stratified: {self.count} images need {int(sizes.max())} of each class, and one "
