@@ -17,8 +17,9 @@ CLASSES = 1_000
 class ImageNet(Published):
     """ImageNet-1K (Russakovsky et al. 2015), split 1,276,167 / 5,000 / 50,000.
 
-    Images are decoded when asked for: take `workers`. The test images are the official validation images in the order of their numbers. Class k is the
-    k-th wnid in sorted order. `train/` is needed by a fit and by `evaluate: validation` alone.
+    Images are decoded when asked for: take `workers`. The test images are the official validation
+    images in the order of their numbers. Class k is the k-th wnid in sorted order. `train/` is
+    needed by a fit and by `evaluate: validation` alone.
 
     Args:
         root: the folder that holds `val` and `train`, each with a folder for each wnid;

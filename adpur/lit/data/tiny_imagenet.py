@@ -50,18 +50,13 @@ def _train(folder: Path) -> Images:
 
 @lru_cache
 def _test(folder: Path) -> Images:
-    told, number = (
-        folder / "val" / "val_annotations.txt",
-        {w: k for k, w in enumerate(_wnids(folder))},
-    )
+    told, images = folder / "val" / "val_annotations.txt", folder / "val" / "images"
+    number = {wnid: k for k, wnid in enumerate(_wnids(folder))}
     rows = [line.split("\t")[:2] for line in _lines(told)]
     if strange := [row for row in rows if len(row) < 2 or row[1] not in number]:
         raise ConfigError(f"{told}: expected FILE, tab, class of wnids.txt, got {strange[0]}")
-    images = folder / "val" / "images"
-    there = {file.name for file in images.glob("*")}
-    complete(
-        images, "images of val_annotations.txt", len({f for f, _ in rows} & there), TEST_IMAGES
-    )
+    found = {file for file, _ in rows} & {file.name for file in images.glob("*")}
+    complete(images, "images of val_annotations.txt", len(found), TEST_IMAGES)
     labels = torch.tensor([number[wnid] for _, wnid in rows])
     return Files([str(images / file) for file, _ in rows], labels, TRAIN_IMAGES, Decoder(), SHAPE)
 
