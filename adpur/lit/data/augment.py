@@ -31,15 +31,12 @@ class Augment:
         if not (self.flip or self.crop):
             return x
         draw = noise.uniform(x.new_empty(len(x), 3, dtype=torch.float64), Stream.AUGMENT)
-        top, left = (draw[:, 1:] * (2 * self.crop + 1)).long().unbind(1)
-        rows = top[:, None] + torch.arange(x.shape[2])
-        columns = left[:, None] + torch.arange(x.shape[3])
-        columns = torch.where((draw[:, :1] < 0.5) & self.flip, columns.flip(1), columns)
-        return _taken(F.pad(x, [self.crop] * 4), rows, columns)
+        if self.crop:
+            x = self._cropped(x, draw[:, 1:])
+        return torch.where(draw[:, :1, None, None] < 0.5, x.flip(3), x) if self.flip else x
 
-
-def _taken(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pixels `(B, C, h, w)` at each image's rows `(B, h)` and columns `(B, w)`."""
-    across = columns[:, None, None].expand(-1, *x.shape[1:3], -1)
-    narrow = x.gather(3, across)
-    return narrow.gather(2, rows[:, None, :, None].expand(-1, x.shape[1], -1, columns.shape[1]))
+    def _cropped(self, x: Tensor, draw: Tensor) -> Tensor:
+        """One window of each padded image; one indexing is a third of the cost of a gather."""
+        top, left = (draw * (2 * self.crop + 1)).long().unbind(1)
+        windows = F.pad(x, [self.crop] * 4).unfold(2, x.shape[2], 1).unfold(3, x.shape[3], 1)
+        return windows[torch.arange(len(x)), :, top, left]

@@ -40,9 +40,10 @@ class TinyImageNet(Published):
 @lru_cache
 def _train(folder: Path) -> Images:
     found, files, labels = class_folders(folder / "train")
-    if lost := sorted(set(_wnids(folder)) - set(found)):
+    if strange := sorted(set(_wnids(folder)) ^ set(found)):
         raise ConfigError(
-            f"{folder / 'train'}: no folder of class {', '.join(lost[:3])}; unpack it again"
+            f"{folder / 'train'}: expected the class folders of wnids.txt, the difference is "
+            f"{', '.join(strange[:3])}; unpack it again"
         )
     complete(folder / "train", "images", len(files), TRAIN_IMAGES)
     return Files(files, labels, 0, Decoder(), SHAPE)
