@@ -72,6 +72,9 @@ def test_limit_abbreviates_a_random_subset() -> None:
     assert Digits(subset=Random(50, 3)).subset == expected != Digits(subset=Random(50)).subset
     assert Digits(subset=First(5)).subset == [0, 1, 2, 3, 4]
     assert Digits().subset == list(range(360))
+    rows = Digits().stacked("test")[2]
+    assert torch.equal(Digits(limit=50, subset_seed=3).first(4), rows[expected[:4]])
+    assert Digits().first(0).tolist() == []  # an evaluation without a gallery
 
 
 @pytest.mark.parametrize("count", [1, 10, 128, 297])
@@ -168,7 +171,9 @@ def test_a_resume_repeats_the_draws(pixels: Pixels, given: int) -> None:
 
 
 def test_processes_together_see_what_one_sees(pixels: Pixels) -> None:
-    whole = images_of(list(ResumableLoader(pixels, 10, seed=3, augment=BOTH)))
+    loader = ResumableLoader(pixels, 10, seed=3, augment=BOTH)
+    whole, later = images_of(list(loader)), images_of(list(loader))
+    assert any(not torch.equal(whole[i], later[i]) for i in whole.keys() & later.keys())
     places = [ResumableLoader(pixels, 5, 3, rank, 2, augment=BOTH) for rank in (0, 1)]
     parts = [images_of(list(loader)) for loader in places]
     assert not parts[0].keys() & parts[1].keys()
@@ -182,6 +187,8 @@ def test_a_data_module_resumes_in_the_middle_of_an_epoch(files: Folder) -> None:
     assert len(straight) == 4
     files.load_state_dict({"epoch": 0, "given": 3})
     assert equal(list(files.train_dataloader()), straight[3:])
+    files.augment = Augment()
+    assert not equal(list(files.train_dataloader()), straight[3:])  # it was flipped and moved
 
 
 def test_workers_change_no_bit(files: Folder) -> None:

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from adpur.errors import ConfigError
 from adpur.lit.data.augment import Augment
-from adpur.lit.data.images import Batch, Split, gather
+from adpur.lit.data.images import Batch, Split, gather, rows_of
 from adpur.lit.data.loaders import ExactSampler, Loader, ResumableLoader
 from adpur.lit.data.share import Shard, WholeBatches, batch_count
 from adpur.lit.data.subset import Random, Subset
@@ -83,7 +83,7 @@ class ImageData(pl.LightningDataModule):
 
     def first(self, count: int) -> Tensor:
         """Dataset rows of the first `count` evaluated images."""
-        return gather(self.split(self.evaluate), self.subset[:count])[2]
+        return rows_of(self.split(self.evaluate), self.subset[:count])
 
     def digest(self) -> str:
         """sha256 of every evaluated image, label and row number: the data, whatever its name."""

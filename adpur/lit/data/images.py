@@ -107,3 +107,10 @@ def labels_of(data: Dataset[Batch]) -> Tensor:
     if isinstance(data, Images):
         return data.labels
     return gather(data, range(len(data)))[1]  # type: ignore[arg-type]
+
+
+def rows_of(data: Dataset[Batch], positions: Sequence[int]) -> Tensor:
+    """Dataset rows at some positions; as for `labels_of`, nothing is decoded."""
+    if isinstance(data, Images):
+        return data.index[torch.tensor(positions, dtype=torch.int64)]
+    return torch.tensor([int(data[i][2]) for i in positions], dtype=torch.int64)
