@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
+from adpur.addt.linf import ImagePGD
 from adpur.lit.data.base import Batch
 from adpur.lit.training import Training
 from adpur.models.classifiers import Classifier
@@ -17,7 +18,7 @@ from adpur.noise import Noise, Stream
 
 
 class ClassifierTraining(Training):
-    """A classifier on clean images with Gaussian noise of random strength.
+    """A classifier on images with Gaussian noise of random strength, or on adversarial ones.
 
     Args:
         architecture: `CifarResNet` or the name of a timm model.
@@ -25,6 +26,8 @@ class ClassifierTraining(Training):
         shape: (C, H, W) of the images.
         mean, std: the normalisation inside the classifier.
         noise: largest standard deviation of the added noise, in [0, 1] units.
+        adversary: adversarial training (Madry et al. 2018): each step on the images this search
+            finds; None for none.
     """
 
     def __init__(
@@ -36,6 +39,7 @@ class ClassifierTraining(Training):
         mean: list[float] | None = None,
         std: list[float] | None = None,
         noise: float = 0.0,
+        adversary: ImagePGD | None = None,
         lr: float = 1e-2,
         weight_decay: float = 1e-4,
         seed: int = 0,
@@ -46,12 +50,14 @@ class ClassifierTraining(Training):
             torch.manual_seed(seed)
             net = build_classifier(architecture, self.arguments)
         self.classifier = Classifier(net, shape, mean or (0.0,), std or (1.0,))
-        self.strength = noise
+        self.strength, self.adversary = noise, adversary
         self.accuracy = MulticlassAccuracy(num_classes=None, average="micro")
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """Cross-entropy."""
         x, y, _ = batch
+        if self.adversary is not None:
+            x = self.adversary.against(self.classifier, x, y, noise)
         strength = self.strength * noise.uniform(x[:, :1, :1, :1], Stream.TIME)
         return F.cross_entropy(self.classifier(x + strength * noise.normal(x, Stream.FORWARD)), y)
 
