@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
@@ -26,6 +27,8 @@ class ClassifierTraining(Training):
         shape: (C, H, W) of the images.
         mean, std: the normalisation inside the classifier.
         noise: largest standard deviation of the added noise, in [0, 1] units.
+        lr: the peak of one cycle.
+        optimizer: its constructor; AdamW with `weight_decay` if None.
         adversary: adversarial training (Madry et al. 2018): each step on the images this search
             finds; None for none.
     """
@@ -42,6 +45,7 @@ class ClassifierTraining(Training):
         adversary: ImagePGD | None = None,
         lr: float = 1e-2,
         weight_decay: float = 1e-4,
+        optimizer: OptimizerCallable | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(export, lr, weight_decay, seed)
@@ -51,6 +55,7 @@ class ClassifierTraining(Training):
             net = build_classifier(architecture, self.arguments)
         self.classifier = Classifier(net, shape, mean or (0.0,), std or (1.0,))
         self.strength, self.adversary = noise, adversary
+        self.optimizer = optimizer
         self.accuracy = MulticlassAccuracy(num_classes=None, average="micro")
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
@@ -67,8 +72,9 @@ class ClassifierTraining(Training):
         self.log("val/acc", self.accuracy, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with one cycle."""
-        optimizer = self._adamw()
+        """One cycle to `lr` and down to nearly 0."""
+        make = self.optimizer
+        optimizer = self._adamw() if make is None else make(self.parameters())
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = OneCycleLR(optimizer, self.lr, total_steps=steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
