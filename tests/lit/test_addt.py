@@ -1,16 +1,20 @@
 """ADDT and adversarial training as real fits."""
 
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from cifar import tiny_cifar_weights
 from diffusers.training_utils import EMAModel
 from test_zoo import UNET
 from torch import nn
 from toy import trainer
 
+import adpur
 from adpur import (
     ADDT,
     CGPO,
@@ -159,3 +163,18 @@ def test_adversarial_training_hardens_a_classifier(tmp_path: Path) -> None:
         adversarial = attack.against(net, x, y, Noise(index))
         right[name] = float((net(adversarial).argmax(1) == y).float().mean())
     assert right["at"] > right["plain"] + 0.2
+
+
+def test_every_ablation_of_the_readme_is_a_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from adpur.stages import parse
+
+    monkeypatch.chdir(tmp_path)
+    tiny_cifar_weights(tmp_path / "runs/weights/cifar10")
+    text = (Path(adpur.__file__).parents[1] / "README.md").read_text()
+    lines = re.findall(r"^ +adpur fit (-c \w+ --model\S.*?)(?: #.*)?$", text, re.M)
+    assert len(lines) >= 10
+    made = [parse("fit", [*shlex.split(line), "--trainer.logger=false"]).model for line in lines]
+    searches = {repr(getattr(m, "perturbation", getattr(m, "adversary", None))) for m in made}
+    assert len(searches) >= len(lines) - 1  # one line changes the objective
