@@ -9,6 +9,13 @@ from typing import Any
 __version__ = "0.1.0.dev0"
 
 _HOMES = {
+    "adpur.addt.cgpo": ["CGPO", "Misclassified", "Misdenoised", "addt_paper", "addt_released"],
+    "adpur.addt.linf": ["ImagePGD", "LinfNoise"],
+    "adpur.addt.mapping": [
+        "RBGM", "Mapping", "RandomOrder", "Rescaled", "ReverseRBGM", "Standardised", "Unmapped",
+    ],
+    "adpur.addt.objective": ["EDMWeighted", "EpsMSE", "Objective"],
+    "adpur.addt.perturbation": ["Clean", "Perturbation", "Weight"],
     "adpur.analyse.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.defense": ["Defense", "Prediction"],
     "adpur.errors": ["AttackError", "ConfigError"],
@@ -22,6 +29,8 @@ _HOMES = {
         "Constant", "Curve", "Flat", "Jittered", "Linear", "NoiseLevel", "Reweighted", "ScoreNorm",
         "Sigmoid", "calibrate",
     ],
+    "adpur.lit.addt": ["ADDT"],
+    "adpur.lit.callbacks.average": ["EMA"],
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
     "adpur.lit.callbacks.protocol": ["StandardV1"],
     "adpur.lit.callbacks.robustness": ["Robustness"],
@@ -35,9 +44,10 @@ _HOMES = {
     "adpur.lit.data.subset": ["First", "Random", "Stratified", "Subset"],
     "adpur.lit.data.svhn": ["SVHN"],
     "adpur.lit.data.tiny_imagenet": ["TinyImageNet"],
+    "adpur.lit.classifier": ["ClassifierTraining"],
+    "adpur.lit.diffusion": ["DiffusionTraining"],
     "adpur.lit.evaluation": ["Evaluation"],
     "adpur.lit.row": ["Row"],
-    "adpur.lit.training": ["ClassifierTraining", "DiffusionTraining"],
     "adpur.models.adapters": ["EDMDenoiser", "EpsDenoiser", "VDenoiser", "X0Denoiser"],
     "adpur.models.classifiers": ["CifarResNet", "Classifier"],
     "adpur.models.denoiser": ["Denoiser"],

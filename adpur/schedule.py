@@ -36,6 +36,14 @@ class NoiseSchedule(ABC):
     def label(self, t: Tensor) -> Tensor:
         """What a network trained on this schedule is told at t, `(B,)`."""
 
+    @abstractmethod
+    def quantile(self, share: Tensor) -> Tensor:
+        """The time `(B,)` below which a share in (0, 1) of a network's training times fall."""
+
+    def snr(self, t: Tensor) -> Tensor:
+        """The signal-to-noise ratio (alpha_t / sigma_t)^2, fp64 `(B,)`."""
+        return (self.alpha(t) / self.floored(t)) ** 2
+
     def diffuse(self, x: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         """Forward process in closed form (DDPM Eq. 4): `x` and unit noise `eps` `(B, C, H, W)`."""
         return expand(self.alpha(t), x) * x + expand(self.sigma(t), x) * eps
@@ -47,6 +55,10 @@ class NoiseSchedule(ABC):
         """
         variance = expand(self.floored(t) ** 2, x_t)
         return (expand(self.alpha(t), x_t) * x0 - x_t) / variance
+
+    def noise_in(self, x_t: Tensor, x0: Tensor, t: Tensor) -> Tensor:
+        """(x_t - alpha_t x0) / sigma_t: the unit noise of `x_t` if the image is `x0`."""
+        return (x_t - expand(self.alpha(t), x_t) * x0) / expand(self.floored(t), x_t)
 
     def floored(self, t: Tensor) -> Tensor:
         """sigma_t as a divisor: 1 where it is 0."""
@@ -114,6 +126,10 @@ class DiscreteVP(NoiseSchedule):
     def label(self, t: Tensor) -> Tensor:
         """The index t - 1 of DDPM, and 0 where t < 1."""
         return (t - 1).clamp_min(0)
+
+    def quantile(self, share: Tensor) -> Tensor:
+        """Uniform on 1..T (DDPM Algorithm 1)."""
+        return (share * self.end).long() + 1
 
     def _abar(self, t: Tensor) -> Tensor:
         table = self._table(t.device)
@@ -183,6 +199,10 @@ class LinearVP(ContinuousSchedule):
         """beta(t)."""
         return self.beta_min + t.double() * (self.beta_max - self.beta_min)
 
+    def quantile(self, share: Tensor) -> Tensor:
+        """Uniform on [1e-3, 1] (Song et al. 2021, appendix C)."""
+        return 1e-3 + (self.end - 1e-3) * share
+
     def _integral(self, t: Tensor) -> Tensor:
         t = t.double()
         return self.beta_min * t + 0.5 * (self.beta_max - self.beta_min) * t**2
@@ -217,6 +237,10 @@ class VE(ContinuousSchedule):
     def label(self, t: Tensor) -> Tensor:
         """log(t) / 4, finite at 0."""
         return t.double().clamp_min(1e-6).log() / 4
+
+    def quantile(self, share: Tensor) -> Tensor:
+        """Log-normal, ln(sigma) ~ N(-1.2, 1.2^2) (EDM Table 1), at most sigma_max."""
+        return (1.2 * torch.special.ndtri(share.double()) - 1.2).exp().clamp_max(self.sigma_max)
 
     def drift(self, t: Tensor) -> Tensor:
         """0."""

@@ -35,6 +35,10 @@ class Denoiser(nn.Module, ABC):
         """The score of the diffused density at t > 0."""
         return self.schedule.score(x_t, self(x_t, t), t)
 
+    def eps(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """The noise it sees, eps_hat = (x_t - alpha_t x0_hat) / sigma_t, at t > 0."""
+        return self.schedule.noise_in(x_t, self(x_t, t), t)
+
     def on(self, schedule: NoiseSchedule | None) -> "Denoiser":
         """The same network at the times of another schedule; itself for its own or for None."""
         same = schedule is None or schedule is self.schedule or schedule == self.schedule

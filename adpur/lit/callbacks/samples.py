@@ -11,7 +11,7 @@ from adpur import figures
 from adpur.errors import ConfigError
 from adpur.grid import Strided
 from adpur.lit.data.base import Batch
-from adpur.lit.training import DiffusionTraining
+from adpur.lit.diffusion import DenoiserTraining
 from adpur.noise import Noise, Stream
 from adpur.purify.diffusion import Walk, reverse
 from adpur.step import Ancestral
@@ -46,7 +46,7 @@ class SampleGrid(pl.Callback):
         """Draw beside the first batch, while averaged weights are in place."""
         if batch_idx or trainer.sanity_checking:
             return
-        assert isinstance(pl_module, DiffusionTraining)
+        assert isinstance(pl_module, DenoiserTraining)
         samples = self.draw(pl_module)
         columns = -(-self.count // 2)
         lines = [("", samples[:columns]), ("", samples[columns:])]
@@ -58,7 +58,7 @@ class SampleGrid(pl.Callback):
                 logger.log_image("samples", [str(file)])
 
     @torch.no_grad()
-    def draw(self, module: DiffusionTraining) -> torch.Tensor:
+    def draw(self, module: DenoiserTraining) -> torch.Tensor:
         """Samples `(count, C, H, W)` in [0, 1], a function of the weights and the seed alone."""
         denoiser = module.denoiser
         index = torch.arange(self.count, device=module.device)

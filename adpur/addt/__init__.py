@@ -1,0 +1,1 @@
+"""Adversarial Denoising Diffusion Training: its mathematics, without a trainer."""

@@ -1,0 +1,93 @@
+"""ADDT as a fit stage."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from adpur.addt.case import Case
+from adpur.addt.objective import EpsMSE, Objective
+from adpur.addt.perturbation import Mixture, Perturbation
+from adpur.level import ScoreNorm
+from adpur.lit.data.base import Batch
+from adpur.lit.diffusion import DenoiserTraining
+from adpur.lit.training import Lent
+from adpur.models.networks import Networks
+from adpur.noise import Noise, Stream
+from adpur.types import to_signed
+
+QUARTERS = 4
+
+
+class ADDT(DenoiserTraining):
+    """Adversarial Denoising Diffusion Training (ADDT Algorithm 1).
+
+    A diffusion model is fine-tuned on noise that a search made hard for it, one t for each image
+    from the distribution its schedule is trained on. Only the diffusion model is trained, averaged
+    and saved; the classifier guides in evaluation mode.
+
+    Args:
+        networks: the diffusion model to fine-tune, and the classifier that guides.
+        perturbation: the search; `adpur.addt_paper`, `adpur.addt_released`, or an ablation.
+        objective: the loss; `adpur.EDMWeighted` for EDM networks trained as EDM was.
+        lr: of AdamW, constant after `warmup` steps of linear rise (none in the released code,
+            500 in the paper).
+        betas: of AdamW.
+        dropout: probability in every dropout layer; the network's own if None.
+        score_norms: see `DenoiserTraining`.
+    """
+
+    def __init__(
+        self,
+        export: str,
+        networks: Networks,
+        perturbation: Perturbation,
+        objective: Objective | None = None,
+        lr: float = 2e-4,
+        betas: tuple[float, float] = (0.95, 0.999),
+        weight_decay: float = 1e-6,
+        warmup: int = 0,
+        dropout: float | None = None,
+        score_norms: list[ScoreNorm] | None = None,
+        seed: int = 0,
+    ) -> None:
+        denoiser = networks.denoiser.requires_grad_(True).train()  # as Networks never is
+        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed)
+        self.guide = Lent(networks.classifier)
+        self.perturbation, self.objective = perturbation, objective or EpsMSE()
+        self.betas, self.warmup = betas, warmup
+        for layer in denoiser.modules():
+            if dropout is not None and isinstance(layer, nn.Dropout):
+                layer.p = dropout
+        self.quarters = nn.ModuleList(MeanMetric() for _ in range(QUARTERS))
+        self.last: Mixture | None = None
+
+    def loss(self, batch: Batch, noise: Noise) -> Tensor:
+        """Search, mix, and the weighted distance of the restored image to the clean one."""
+        x, y, _ = batch
+        share = noise.uniform(x.flatten(1)[:, 0].double(), Stream.TIME)
+        case = Case(to_signed(x), y, self._time(share), self.denoiser, self.guide.like(x))
+        mixture = self.perturbation.search(case, noise)
+        seen = case.restored(mixture(noise.normal(case.x, Stream.FORWARD)))
+        losses = self.objective.losses(case, seen.x0)
+        self._report(case, mixture, losses.detach(), share)
+        return losses.mean()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW at a constant rate after the warm-up."""
+        optimizer = AdamW(
+            self.parameters(), self.lr, self.betas, weight_decay=self.weight_decay, fused=True
+        )
+        schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup)))
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def _report(self, case: Case, mixture: Mixture, losses: Tensor, share: Tensor) -> None:
+        self.last = mixture
+        for k, metric in enumerate(self.quarters):
+            metric.update(losses[(share * QUARTERS).long() == k])  # type: ignore[operator]
+            self.log(f"train/loss_quarter{k + 1}", metric, on_step=False, on_epoch=True)  # type: ignore[arg-type]
+        if len(mixture.losses):
+            self.log("cgpo/first", mixture.losses[0].mean())
+            self.log("cgpo/last", mixture.losses[-1].mean())
