@@ -52,7 +52,7 @@ def nets(dropout: float = 0.0) -> Networks:
 
 
 def fit(folder: Path, module: pl.LightningModule, steps: int = 4, *extra: pl.Callback) -> Any:
-    made = trainer(folder, [*extra], max_steps=steps, max_epochs=9, limit_val_batches=1,
+    made = trainer(folder, [*extra], max_steps=steps, max_epochs=9, limit_val_batches=1, val_check_interval=2,
                    num_sanity_val_steps=0, log_every_n_steps=1)  # fmt: skip
     made.fit(module, Digits(batch_size=16))
     return made
