@@ -12,6 +12,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from adpur.lit.data.base import Batch
 from adpur.lit.training import Training
 from adpur.models.classifiers import Classifier
+from adpur.models.networks import Networks
 from adpur.models.zoo import build_classifier, load_classifier, save_classifier
 from adpur.noise import Noise, Stream
 
@@ -54,6 +55,10 @@ class ClassifierTraining(Training):
         x, y, _ = batch
         strength = self.strength * noise.uniform(x[:, :1, :1, :1], Stream.TIME)
         return F.cross_entropy(self.classifier(x + strength * noise.normal(x, Stream.FORWARD)), y)
+
+    def networks(self, lent: Networks | None) -> Networks:
+        """This classifier, behind the diffusion model that is lent, if one is."""
+        return Networks(self.classifier, lent.denoiser if lent is not None else None)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy."""
