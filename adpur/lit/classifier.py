@@ -58,7 +58,8 @@ class ClassifierTraining(Training):
 
     def networks(self, lent: Networks | None) -> Networks:
         """This classifier, behind the diffusion model that is lent, if one is."""
-        return Networks(self.classifier, lent.denoiser if lent is not None else None)
+        like = next(self.classifier.parameters())
+        return Networks(self.classifier, lent.denoiser.to(like) if lent is not None else None)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy."""

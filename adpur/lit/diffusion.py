@@ -63,14 +63,13 @@ class DenoiserTraining(Training):
 
     def networks(self, lent: Networks | None) -> Networks:
         """This diffusion model before a classifier: the one that is lent, else its own guide."""
-        if lent is not None:
-            return Networks(lent.classifier, self.denoiser)
-        if self.guide is None:
+        guide = Lent(lent.classifier) if lent is not None else self.guide
+        if guide is None:
             raise ConfigError(
                 "a diffusion fit has no classifier; write in the callback, networks: "
                 "{class_path: adpur.pretrained, init_args: {classifier: NAME}}"
             )
-        return Networks(self.guide.like(next(self.denoiser.parameters())), self.denoiser)
+        return Networks(guide.like(next(self.denoiser.parameters())), self.denoiser)
 
     def write(self, folder: Path) -> nn.Module:
         """The weights folder, with the score norms of the validation images beside it."""

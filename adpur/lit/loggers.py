@@ -94,7 +94,7 @@ def log_counts(
     for logger in loggers:
         if isinstance(logger, WandbLogger):
             made = wandb.Histogram(np_histogram=(counts.tolist(), edges.tolist()))
-            logger.log_metrics({key: made})  # type: ignore[dict-item]
+            logger.log_metrics({key: made})
 
 
 class RowRuns(Logger):

@@ -59,7 +59,7 @@ class Training(pl.LightningModule):
 
     @abstractmethod
     def networks(self, lent: Networks | None) -> Networks:
-        """What a defence with this network borrows now, missing parts taken from `lent`.
+        """What a defence with this network borrows now; what it lacks is taken from `lent`.
 
         `Networks` freezes what it is given: ask for it within `adpur.addt.case.borrowed`.
         """

@@ -46,7 +46,7 @@ class Cost(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Measure, where this step is one to be logged."""
-        if (trainer.global_step + 1) % trainer.log_every_n_steps:
+        if (trainer.global_step + 1) % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             return
         grads = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = float(get_total_norm(grads))

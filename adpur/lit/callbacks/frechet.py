@@ -54,9 +54,7 @@ class FrechetDistance(FirstImages):
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Find the features."""
         if not isinstance(pl_module, DenoiserTraining):
-            raise ConfigError(
-                "FrechetDistance needs a fit of a diffusion model: others do not draw"
-            )
+            raise ConfigError("FrechetDistance needs a fit of a diffusion model")
         if self.weights is not None:
             path = str(self.weights)
             self.metric = FrechetInceptionDistance(
@@ -69,7 +67,8 @@ class FrechetDistance(FirstImages):
 
     def measure(self, module: Training, batch: Batch, position: Tensor) -> None:
         """A sample for each image, from noise of its position."""
-        assert isinstance(module, DenoiserTraining) and self.metric is not None
+        assert isinstance(module, DenoiserTraining)
+        assert self.metric is not None
         x, metric = batch[0], self.metric.to(module.device)
         if len(position):
             noise = Noise(position, module.seed)

@@ -90,8 +90,7 @@ class RobustValidation(FirstImages):
         return clean, trial.judged(x, y, noise, self.bench)
 
     def _defense(self, module: Training) -> Defense:
-        lent = self.lent.to(module.device, module.dtype) if self.lent is not None else None
-        return Defense(self.purifier, module.networks(lent), self.rows)
+        return Defense(self.purifier, module.networks(self.lent), self.rows)
 
 
 def _correct(verdict: Verdict) -> Tensor:

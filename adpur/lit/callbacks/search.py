@@ -65,9 +65,8 @@ class SearchFigures(pl.Callback):
         assert isinstance(module, ADDT)
         counts = {name: value.cpu().numpy() for name, value in self.tally.counts.items()}
         edges = torch.linspace(0, self.tally.top, len(counts["weights"]) + 1).double().numpy()
-        guide = {
-            f"{name} steps": counts[name][:-1] / counts[name][-1] for name in ("first", "last")
-        }
+        sums = {"first steps": counts["first"], "last steps": counts["last"]}
+        guide = {name: v[:-1] / v[-1] for name, v in sums.items()}
         drawn = {
             "ranks": rank_histograms(counts["ranks"], shown(*module.denoiser.shape[1:])),
             "lambda": counted(counts["weights"], edges, "lambda_t", "share of images"),
