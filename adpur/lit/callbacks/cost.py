@@ -1,6 +1,6 @@
 """What a fit costs, while it runs."""
 
-import time
+from time import monotonic
 from typing import Any
 
 import lightning.pytorch as pl
@@ -33,7 +33,7 @@ class Cost(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """The session begins."""
-        self._session = (time.monotonic(), trainer.world_size)
+        self._session = (monotonic(), trainer.world_size)
         self._restart()
 
     def on_train_batch_start(
@@ -50,7 +50,7 @@ class Cost(pl.Callback):
             return
         grads = [p.grad for p in pl_module.parameters() if p.grad is not None]
         norm = float(get_total_norm(grads))
-        rate = trainer.world_size * self._images / (time.monotonic() - self._start)
+        rate = trainer.world_size * self._images / (monotonic() - self._start)
         peak = peak_memory(trainer.strategy.root_device) / 2**30
         found = {"images_per_second": rate, "device_hours": self.device_hours}
         for name, value in (found | {"peak_gib": peak, "grad_norm": norm}).items():
@@ -71,7 +71,7 @@ class Cost(pl.Callback):
         if self._session is None:
             return self._spent
         start, processes = self._session
-        return self._spent + processes * (time.monotonic() - start) / 3600
+        return self._spent + processes * (monotonic() - start) / 3600
 
     def state_dict(self) -> dict[str, Any]:
         """Device-hours."""
@@ -82,4 +82,4 @@ class Cost(pl.Callback):
         self._spent = state_dict["device_hours"]
 
     def _restart(self) -> None:
-        self._images, self._start = 0, time.monotonic()
+        self._images, self._start = 0, monotonic()

@@ -32,14 +32,19 @@ class FirstImages(pl.Callback, ABC):
 
     @abstractmethod
     def measure(self, module: Training, batch: Batch, position: Tensor) -> None:
-        """Take in some images, perhaps none; `position` `(B,)` counts from the first of all."""
+        """Take in some images; `position` `(B,)` counts from the first of all."""
 
     @abstractmethod
     def found(self) -> dict[str, Tensor]:
         """The values by name, over all processes; the next measurement starts anew."""
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count."""
+        """Count; every process needs an image of its own."""
+        if self.images < trainer.world_size:
+            raise ConfigError(
+                f"{type(self).__name__} images={self.images} cannot be shared by "
+                f"{trainer.world_size} processes"
+            )
         self._seen = 0
         self._validations += not trainer.sanity_checking
 
@@ -60,6 +65,8 @@ class FirstImages(pl.Callback, ABC):
         position = trainer.global_rank + trainer.world_size * place
         self._seen += len(place)
         mine = position < self.images
+        if not mine.any():
+            return
         with torch.inference_mode(False):  # attacks differentiate
             x, y, index = (part[mine.to(part.device)].clone() for part in batch)
             self.measure(pl_module, (x, y, index), position[mine].to(index.device))

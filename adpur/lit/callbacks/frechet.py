@@ -26,7 +26,7 @@ class FrechetDistance(FirstImages):
     Without Inception's weights, the features are the penultimate ones of the fit's classifier and
     the metric is `val/frechet_classifier`: a stand-in, not FID, comparable only between fits with
     the same classifier and number of images. An ADDT fit was trained on that very classifier's
-    gradients: expect it to be flattered. With `weights` it is `val/fid`. Put it after `EMA`.
+    gradients: expect it to be flattered. With `weights` it is `val/fid`.
 
     Args:
         images: validation images, and as many samples; fewer where there are fewer. The bias of
@@ -70,11 +70,11 @@ class FrechetDistance(FirstImages):
         assert isinstance(module, DenoiserTraining)
         assert self.metric is not None
         x, metric = batch[0], self.metric.to(module.device)
-        if len(position):
-            noise = Noise(position, module.seed)
+        noise = Noise(position, module.seed)
+        with borrowed(module, train=False):
             sample = self.sampler.draw(module.denoiser, noise, x, ROWS).clamp(0, 1)
-            metric.update(self._seen_by(x), real=True)
-            metric.update(self._seen_by(sample), real=False)
+        metric.update(self._seen_by(x), real=True)
+        metric.update(self._seen_by(sample), real=False)
 
     def found(self) -> dict[str, Tensor]:
         """The distance; torchmetrics adds the features' moments of all processes."""

@@ -27,7 +27,7 @@ class RobustValidation(FirstImages):
     The one judge of `adpur test` on a small fixed subset under the same keys every time, beside
     `val/clean_acc` of the same defence. The default is randomness replay, PGD-20 with EOT 1: one
     known draw of all noise, so that the curve shows the network and not the luck of a draw. It
-    serves comparison within a fit; quote `adpur test`. Put it after `EMA`.
+    serves comparison within a fit; quote `adpur test`.
 
     Args:
         purifier: the defence; `adpur.Identity` for a classifier.
@@ -68,12 +68,10 @@ class RobustValidation(FirstImages):
 
     def measure(self, module: Training, batch: Batch, position: Tensor) -> None:
         """Judge the images clean and attacked; the module is lent, and left as it was."""
-        found = [batch[0].new_empty(0)] * len(self.metrics)
-        if len(position):
-            with borrowed(module, train=False):
-                found = [_correct(verdict) for verdict in self._judged(module, batch)]
-        for metric, correct in zip(self.metrics.values(), found, strict=True):
-            metric.to(module.device).update(correct.to(module.device))
+        with borrowed(module, train=False):
+            verdicts = self._judged(module, batch)
+        for metric, verdict in zip(self.metrics.values(), verdicts, strict=True):
+            metric.to(module.device).update(_correct(verdict).to(module.device))
 
     def found(self) -> dict[str, Tensor]:
         """Shares of images and draws."""

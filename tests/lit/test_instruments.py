@@ -1,0 +1,388 @@
+"""What a fit measures of itself: equal to the same by hand, and without a trace on the fit."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from problems import GaussianDenoiser
+from scipy.linalg import sqrtm
+from test_loggers import read, settled
+from test_zoo import UNET
+from torch import Tensor, nn
+from toy import trainer
+
+from adpur import (
+    ADDT,
+    EMA,
+    PGD,
+    VE,
+    CifarResNet,
+    ClassifierTraining,
+    Clean,
+    ConfigError,
+    Cost,
+    Defense,
+    DiffusionTraining,
+    Digits,
+    DiscreteVP,
+    EDMDenoiser,
+    Exact,
+    FrechetDistance,
+    LinearVP,
+    NCSNpp,
+    Networks,
+    Noise,
+    Oracle,
+    RobustValidation,
+    SampleGrid,
+    SearchFigures,
+    addt_paper,
+    ddpm,
+    fgsm,
+    pretrained,
+    replay,
+)
+from adpur.addt.perturbation import Mixture
+from adpur.addt.ranks import ranks_at
+from adpur.addt.tally import BINS, Tally
+from adpur.lit.callbacks import cost
+from adpur.lit.loggers import AutoWandbLogger, log_counts
+from adpur.models.features import Penultimate
+from adpur.purify.sample import Sampler
+from adpur.stages import parse
+
+PURIFIER = ddpm(100, stride=50)
+ATTACK = PGD(eps=0.2, steps=2, eot=1)
+ROBUST: dict[str, Any] = {"purifier": PURIFIER, "attack": ATTACK, "images": 12, "rows": 8}
+
+
+def addt(folder: Path, nets: Networks | None = None, **kwargs: Any) -> ADDT:
+    nets = nets or pretrained("digits/classifier", "digits/diffusion")
+    search = addt_paper(0.19, 0.8, steps=2)
+    return ADDT(str(folder / "weights"), nets, search, **{"lr": 1e-3, "dropout": 0.2} | kwargs)
+
+
+def fit(
+    folder: Path, module: pl.LightningModule, callbacks: list[Any], **kwargs: Any
+) -> pl.Trainer:
+    """Four batches of training and one of validation, unless it is told otherwise."""
+    plain = {
+        "max_steps": 4,
+        "limit_val_batches": 1,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+    }
+    made = trainer(folder, callbacks, **plain | kwargs)
+    made.fit(module, Digits(batch_size=32), ckpt_path=kwargs.get("ckpt"), weights_only=True)
+    return made
+
+
+def kept(folder: Path) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, save_last=True, every_n_train_steps=1)
+
+
+def by_hand(nets: Networks, count: int, seed: int = 0) -> tuple[float, float]:
+    """Clean and robust accuracy under replay: oracle, attack, projection, prediction again."""
+    x, y, index = (part[:count] for part in Digits().stacked("validation"))
+    defense, noise = Defense(PURIFIER, nets, rows=8), Noise(index, seed)
+    oracle = Oracle(defense, Exact().view(PURIFIER), y, noise, replay())
+    found = ATTACK.norm.project(ATTACK.run(oracle, x), x, ATTACK.eps)
+    keys = replay().evaluate(noise, 1)
+    with torch.no_grad():
+        logits = [defense(images, keys).logits for images in (x, found)]
+    clean, robust = ((v.argmax(1) == y).float().mean().item() for v in logits)
+    return clean, robust
+
+
+# --- robust accuracy
+
+
+def test_robust_validation_is_the_judges_number_of_the_averaged_network(tmp_path: Path) -> None:
+    module = addt(tmp_path)
+    made = fit(tmp_path, module, [EMA(0.5), RobustValidation(**ROBUST)], val_check_interval=4)
+    guide = pretrained("digits/classifier").classifier
+    clean, robust = by_hand(Networks(guide, module.denoiser), 12)  # EMA's weights by now
+    told = made.callback_metrics
+    assert told["val/clean_acc"] == pytest.approx(clean)
+    assert told["val/robust_acc"] == pytest.approx(robust)
+    assert 0 < robust < clean
+
+
+def test_no_instrument_leaves_a_trace_on_the_fit(tmp_path: Path) -> None:
+    """Bit for bit, with dropout and averaged weights."""
+    frechet, robust = FrechetDistance(8, stride=500), RobustValidation(**ROBUST | {"images": 3})
+    instruments = [Cost(), robust, frechet, SearchFigures(), SampleGrid(2, stride=500)]
+    plain, watched = addt(tmp_path / "a"), addt(tmp_path / "b")
+    fit(tmp_path / "a", plain, [EMA(0.5)], val_check_interval=2)
+    fit(tmp_path / "b", watched, [EMA(0.5), *instruments], val_check_interval=2)
+    for (name, one), two in zip(
+        plain.state_dict().items(), watched.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, two), name
+
+
+@pytest.mark.parametrize("made", [RobustValidation(**ROBUST), FrechetDistance(6, stride=500)])
+def test_a_module_is_returned_as_it_was_lent(made: Any, tmp_path: Path) -> None:
+    module = addt(tmp_path)
+    module.denoiser.train()
+    first = next(module.parameters())
+    first.requires_grad_(False)
+    for p in module.parameters():
+        p.grad = torch.full_like(p, 2.0)
+    before = [m.training for m in module.modules()]
+    state = torch.random.get_rng_state()
+    batch = tuple(part[:6] for part in Digits().stacked("validation"))
+    made.setup(None, module, "fit")
+    with torch.no_grad():
+        made.measure(module, batch, torch.arange(6))
+    assert not first.requires_grad and sum(not p.requires_grad for p in module.parameters()) == 1
+    assert [m.training for m in module.modules()] == before
+    assert all((p.grad == 2).all() for p in module.parameters())
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_a_classifier_has_the_same_curve(tmp_path: Path) -> None:
+    module = ClassifierTraining(
+        str(tmp_path / "w"), arguments={"blocks": 1, "in_channels": 1}, shape=(1, 8, 8)
+    )
+    attack = fgsm(0.1, eot=1)
+    made = fit(tmp_path, module, [RobustValidation(attack=attack, images=32)], max_steps=20)
+    x, y, _ = (part[:32] for part in Digits().stacked("validation"))
+    net = module.classifier.eval()
+    images = x.clone().requires_grad_()
+    nn.functional.cross_entropy(net(images), y).backward()
+    found = (x + 0.1 * images.grad.sign()).clamp(0, 1)
+    for name, seen in (("clean", x), ("robust", found)):
+        told = made.callback_metrics[f"val/{name}_acc"]
+        assert told == pytest.approx((net(seen).argmax(1) == y).float().mean().item())
+
+
+def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
+    """Whose images, and whose sums; a step of rate zero keeps the weights equal."""
+    told = {}
+    for processes in (1, 2):
+        module = addt(tmp_path, lr=0.0, weight_decay=0.0)
+        callbacks = [RobustValidation(**ROBUST | {"images": 9}), FrechetDistance(9, stride=500)]
+        two = {"devices": 2, "strategy": "ddp_fork"} if processes == 2 else {}
+        made = fit(tmp_path, module, callbacks, max_steps=1, val_check_interval=1, **two)
+        told[processes] = {k: v.item() for k, v in made.callback_metrics.items() if "val" in k}
+    for name in ("val/clean_acc", "val/robust_acc", "val/frechet_classifier"):
+        assert told[1][name] == pytest.approx(told[2][name], rel=1e-5), name
+    alone = by_hand(pretrained("digits/classifier", "digits/diffusion"), 9)
+    assert [told[1][f"val/{k}_acc"] for k in ("clean", "robust")] == pytest.approx(alone)
+
+
+class Told(pl.Callback):
+    """The values of each validation."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.seen = name, []
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.seen.append(self.name in trainer.callback_metrics)
+        trainer.callback_metrics.pop(self.name, None)
+
+
+def test_every_second_validation_also_after_a_resume(tmp_path: Path) -> None:
+    def session(steps: int, ckpt: str | None) -> list[bool]:
+        robust = RobustValidation(**ROBUST | {"images": 2, "every": 2})
+        told = Told("val/robust_acc")
+        callbacks = [robust, told, kept(tmp_path)]
+        more = {"max_steps": steps, "val_check_interval": 1, "enable_checkpointing": True}
+        made = trainer(tmp_path, callbacks, limit_val_batches=1, num_sanity_val_steps=1, **more)
+        module = addt(tmp_path)
+        made.fit(module, Digits(batch_size=32), ckpt_path=ckpt, weights_only=True)
+        return told.seen
+
+    assert session(3, None) == [False, False, True, False]  # the sanity check is none
+    assert session(5, str(tmp_path / "last.ckpt"))[-2:] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RobustValidation(images=1), "images >= 2 and every >= 1, got 1, 1"),
+        (lambda: FrechetDistance(weights=Path("no.pth")), "adpur.fid|not a file"),
+        (lambda: Sampler(0), "1..1000, got 0"),
+        (lambda: SearchFigures(top=0), "top must be positive"),
+    ],
+)
+def test_refusals(make: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+def test_what_cannot_work_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    bare = DiffusionTraining(str(tmp_path), UNET)
+    with pytest.raises(ConfigError, match=r"no classifier; write in the callback, networks"):
+        fit(tmp_path, bare, [RobustValidation(PURIFIER)])
+    with pytest.raises(ConfigError, match="not reachable"):
+        fit(tmp_path, addt(tmp_path), [RobustValidation(ddpm(70, stride=20))])
+    with pytest.raises(ConfigError, match="fit of a diffusion model"):
+        fit(tmp_path, ClassifierTraining(str(tmp_path)), [FrechetDistance()])
+    lent = RobustValidation(PURIFIER, images=2, networks=pretrained("digits/classifier"))
+    lent.setup(None, bare, "fit")
+    assert all(p.requires_grad for p in bare.parameters())
+
+
+# --- samples
+
+
+def test_frechet_distance_is_its_formula(tmp_path: Path) -> None:
+    module = addt(tmp_path, lr=0.0, weight_decay=0.0)
+    made = fit(
+        tmp_path, module, [FrechetDistance(20, stride=250)], max_steps=1, val_check_interval=1
+    )
+    nets = pretrained("digits/classifier", "digits/diffusion")
+    x = Digits().stacked("validation")[0][:20]
+    drawn = Sampler(250).draw(nets.denoiser, Noise(torch.arange(20)), x, 64).clamp(0, 1)
+    with torch.no_grad():
+        a, b = (Penultimate(nets.classifier)(v).double().numpy() for v in (x, drawn))
+    p, q = np.cov(a.T), np.cov(b.T)
+    mean = np.square(a.mean(0) - b.mean(0)).sum()
+    want = mean + np.trace(p + q - 2 * np.real(sqrtm(p @ q)))
+    assert made.callback_metrics["val/frechet_classifier"].item() == pytest.approx(want, rel=1e-3)
+
+
+def test_penultimate_features_make_the_logits() -> None:
+    net, x = CifarResNet(blocks=1, in_channels=1).eval(), torch.rand(3, 1, 8, 8)
+    assert torch.equal(net.linear(Penultimate(net)(x)), net(x))
+    for other in (nn.Flatten(), nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.ReLU())):
+        with pytest.raises(ConfigError, match="linear"):
+            Penultimate(other)(x)
+
+
+def test_samples_have_the_law_of_the_data_on_every_schedule() -> None:
+    """x_0 ~ N(0.1, 0.02) in closed form; the same noise gives nearly the same image on each."""
+    noise, like = Noise(torch.arange(400)), torch.zeros(1, dtype=torch.float64)
+    drawn = []
+    for schedule in (DiscreteVP(), LinearVP(), VE()):
+        net = GaussianDenoiser(0.1, 0.02, schedule)
+        drawn.append(2 * Sampler(5).draw(net, noise, like, 64) - 1)
+    for x in drawn:
+        assert x.mean().item() == pytest.approx(0.1, abs=0.01)
+        assert x.var().item() == pytest.approx(0.02, rel=0.06)
+        assert (x - drawn[0]).abs().max() < 0.01
+    alone = Sampler(5).draw(GaussianDenoiser(0.1, 0.02), noise[7:8], like, 64)
+    assert torch.equal(2 * alone - 1, drawn[0][7:8])
+
+
+def test_a_grid_of_an_edm_network(tmp_path: Path) -> None:
+    raw = NCSNpp(8, channels=8, channel_mult=(1, 1), num_blocks=1, attn_resolutions=())
+    guide = CifarResNet(blocks=1)
+    module = addt(tmp_path, Networks(guide, EDMDenoiser(raw, (3, 8, 8))), dropout=None)
+    images = SampleGrid(5, stride=250).draw(module)
+    assert images.shape == (5, 3, 8, 8) and torch.isfinite(images).all()
+    assert images.std() > 0.01
+
+
+# --- cost
+
+
+def test_cost_counts_images_hours_and_the_unclipped_norm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that ticks once a look."""
+    monkeypatch.setattr(cost, "monotonic", itertools.count(0, 9).__next__)
+
+    class Norm(pl.Callback):
+        def on_before_optimizer_step(self, trainer, pl_module, optimizer):  # type: ignore[no-untyped-def]
+            grads = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+            self.norm = torch.cat(grads).double().norm().item()
+
+    norm, module = Norm(), addt(tmp_path)
+    more = {"accumulate_grad_batches": 2, "gradient_clip_val": 1e-3, "max_steps": 2}
+    made = fit(tmp_path, module, [Cost(), norm, kept(tmp_path)], enable_checkpointing=True, **more)
+    told = {k[5:]: v.item() for k, v in made.callback_metrics.items() if k.startswith("cost/")}
+    assert told["grad_norm"] == pytest.approx(norm.norm, rel=1e-5) and norm.norm > 1e-3
+    assert told["images_per_second"] == pytest.approx(2 * 32 / 9)  # two batches, one tick
+    assert told["peak_gib"] > 0.1
+    hours = _hours(tmp_path)
+    assert told["device_hours"] < hours < 1000
+    more["max_steps"], again = 3, addt(tmp_path)
+    last = str(tmp_path / "last.ckpt")
+    fit(tmp_path, again, [Cost(), kept(tmp_path)], enable_checkpointing=True, ckpt=last, **more)
+    assert hours < _hours(tmp_path) < 2 * hours + 0.1
+
+
+def _hours(folder: Path) -> float:
+    return torch.load(folder / "last.ckpt", weights_only=True)["callbacks"]["Cost"]["device_hours"]
+
+
+def test_every_fit_counts_its_cost_once(tmp_path: Path) -> None:
+    words = ["-c", "addt_digits", "--trainer.logger=false", f"--run={tmp_path}"]
+    for more in ([], ["--trainer.callbacks+=adpur.Cost"]):
+        made = parse("fit", [*words, *more]).trainer
+        assert sum(isinstance(c, Cost) for c in made.callbacks) == 1
+
+
+# --- the search
+
+
+def test_ranks_are_those_of_a_sort() -> None:
+    gen = torch.Generator().manual_seed(3)
+    delta = torch.randint(0, 9, (5, 2, 4, 6), generator=gen).double()  # many ties
+    want = delta.flatten(2).argsort(-1, stable=True).argsort(-1)
+    pixels = torch.tensor([0, 7, 23])
+    assert torch.equal(ranks_at(delta, pixels), want[..., pixels])
+
+
+def mixture(found: Tensor, add: Tensor, losses: Tensor) -> Mixture:
+    return Mixture((1 - add**2).sqrt(), add, found, found, losses)
+
+
+def test_a_tally_counts_ranks_shares_and_stretches() -> None:
+    found = torch.arange(16.0).view(1, 1, 4, 4).repeat(2, 1, 1, 1)
+    found[1] = -found[1]
+    tally, losses = Tally(0.5), torch.tensor([[1.0, 3.0], [5.0, 5.0]])
+    for k in range(3):
+        tally.add(mixture(found, torch.tensor([0.0, 0.9]).double(), losses + k))
+    ranks = tally.counts["ranks"]
+    assert ranks.shape == (3, 1, 16)
+    for pixel, place in enumerate((5, 5, 10)):  # [1, 1] twice, then [2, 2]
+        assert {k: n for k, n in enumerate(ranks[pixel, 0].tolist()) if n} == {
+            place: 3,
+            15 - place: 3,
+        }
+    assert tally.counts["weights"].nonzero().flatten().tolist() == [0, BINS - 1]
+    tally.close()
+    tally.add(mixture(found, torch.zeros(2).double(), losses))
+    tally.close()
+    assert tally.counts["first"].tolist() == [2 + 3 + 4, 5 + 6 + 7, 3]
+    assert tally.counts["last"].tolist() == [2, 5, 1]
+
+
+def test_search_figures_of_a_fit_go_on_after_a_resume(tmp_path: Path) -> None:
+    straight, first, second = SearchFigures(), SearchFigures(), SearchFigures()
+    fit(tmp_path / "a", addt(tmp_path / "a"), [straight], val_check_interval=2)
+    more = {"enable_checkpointing": True, "val_check_interval": 2}
+    b = tmp_path / "b"
+    fit(b, addt(b), [first, kept(b)], max_steps=3, **more)
+    last = {"ckpt": str(b / "last.ckpt")}
+    fit(b, addt(b), [second, kept(b)], **last, **more)
+    for name in ("ranks", "weights", "first"):
+        assert torch.equal(straight.tally.counts[name], second.tally.counts[name]), name
+    assert straight.tally.counts["ranks"].sum() == 3 * 4 * 32
+    assert straight.tally.counts["weights"].sum() == 4 * 32
+    names = {file.name for file in (tmp_path / "a" / "figures").iterdir()}
+    assert names == {"search-ranks.png", "search-lambda.png", "search-guide.png"}
+
+
+def test_a_fit_without_a_search_draws_nothing(tmp_path: Path) -> None:
+    module = ADDT(str(tmp_path), pretrained("digits/classifier", "digits/diffusion"), Clean())
+    fit(tmp_path, module, [SearchFigures()], max_steps=1, val_check_interval=1)
+    assert not (tmp_path / "figures").exists()
+
+
+def test_counts_reach_wandb_as_a_histogram(tmp_path: Path) -> None:
+    logger = AutoWandbLogger(save_dir=str(tmp_path), mode="offline")
+    log_counts([logger], "search/lambda_counts", np.array([4, 0, 2]), np.array([0, 0.1, 0.2, 0.3]))
+    logger.finalize("success")
+    _, _, values = read(settled(tmp_path, bool)[0])
+    told = {k.rpartition(".")[2]: v for k, v in values.items() if k.startswith("search/lambda")}
+    assert told["_type"] == "histogram" and told["values"] == [4, 0, 2]
