@@ -1,6 +1,5 @@
 """What a fit measures of itself: equal to the same by hand, and without a trace on the fit."""
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -68,22 +67,22 @@ def addt(folder: Path, nets: Networks | None = None, **kwargs: Any) -> ADDT:
 
 
 def fit(
-    folder: Path, module: pl.LightningModule, callbacks: list[Any], **kwargs: Any
+    folder: Path,
+    module: pl.LightningModule,
+    callbacks: list[Any],
+    ckpt: Path | None = None,
+    **kwargs: Any,
 ) -> pl.Trainer:
-    """Four batches of training and one of validation, unless it is told otherwise."""
-    plain = {
-        "max_steps": 4,
-        "limit_val_batches": 1,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,
-    }
-    made = trainer(folder, callbacks, **plain | kwargs)
-    made.fit(module, Digits(batch_size=32), ckpt_path=kwargs.get("ckpt"), weights_only=True)
+    """Three batches of training and one of validation after two, unless it is told otherwise."""
+    plain = {"max_steps": 3, "val_check_interval": 2, "limit_val_batches": 1}
+    quiet = {"num_sanity_val_steps": 0, "log_every_n_steps": 1, "enable_checkpointing": True}
+    made = trainer(folder, callbacks, **plain | quiet | kwargs)
+    made.fit(module, Digits(batch_size=32), ckpt_path=ckpt, weights_only=True)
     return made
 
 
-def kept(folder: Path) -> ModelCheckpoint:
-    return ModelCheckpoint(folder, save_last=True, every_n_train_steps=1)
+def kept(folder: Path, **kwargs: Any) -> ModelCheckpoint:
+    return ModelCheckpoint(folder, save_last=True, **{"every_n_train_steps": 1} | kwargs)
 
 
 def by_hand(nets: Networks, count: int, seed: int = 0) -> tuple[float, float]:
@@ -104,7 +103,7 @@ def by_hand(nets: Networks, count: int, seed: int = 0) -> tuple[float, float]:
 
 def test_robust_validation_is_the_judges_number_of_the_averaged_network(tmp_path: Path) -> None:
     module = addt(tmp_path)
-    made = fit(tmp_path, module, [EMA(0.5), RobustValidation(**ROBUST)], val_check_interval=4)
+    made = fit(tmp_path, module, [EMA(0.5), RobustValidation(**ROBUST)], max_steps=2)
     guide = pretrained("digits/classifier").classifier
     clean, robust = by_hand(Networks(guide, module.denoiser), 12)  # EMA's weights by now
     told = made.callback_metrics
@@ -118,8 +117,8 @@ def test_no_instrument_leaves_a_trace_on_the_fit(tmp_path: Path) -> None:
     frechet, robust = FrechetDistance(8, stride=500), RobustValidation(**ROBUST | {"images": 3})
     instruments = [Cost(), robust, frechet, SearchFigures(), SampleGrid(2, stride=500)]
     plain, watched = addt(tmp_path / "a"), addt(tmp_path / "b")
-    fit(tmp_path / "a", plain, [EMA(0.5)], val_check_interval=2)
-    fit(tmp_path / "b", watched, [EMA(0.5), *instruments], val_check_interval=2)
+    fit(tmp_path / "a", plain, [EMA(0.5)])
+    fit(tmp_path / "b", watched, [EMA(0.5), *instruments])
     for (name, one), two in zip(
         plain.state_dict().items(), watched.state_dict().values(), strict=True
     ):
@@ -151,7 +150,13 @@ def test_a_classifier_has_the_same_curve(tmp_path: Path) -> None:
         str(tmp_path / "w"), arguments={"blocks": 1, "in_channels": 1}, shape=(1, 8, 8)
     )
     attack = fgsm(0.1, eot=1)
-    made = fit(tmp_path, module, [RobustValidation(attack=attack, images=32)], max_steps=20)
+    made = fit(
+        tmp_path,
+        module,
+        [RobustValidation(attack=attack, images=32)],
+        max_steps=20,
+        val_check_interval=20,
+    )
     x, y, _ = (part[:32] for part in Digits().stacked("validation"))
     net = module.classifier.eval()
     images = x.clone().requires_grad_()
@@ -177,30 +182,19 @@ def test_two_processes_see_what_one_sees(tmp_path: Path) -> None:
     assert [told[1][f"val/{k}_acc"] for k in ("clean", "robust")] == pytest.approx(alone)
 
 
-class Told(pl.Callback):
-    """The values of each validation."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.seen = name, []
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.seen.append(self.name in trainer.callback_metrics)
-        trainer.callback_metrics.pop(self.name, None)
-
-
 def test_every_second_validation_also_after_a_resume(tmp_path: Path) -> None:
-    def session(steps: int, ckpt: str | None) -> list[bool]:
+    def session(steps: int, ckpt: Path | None) -> list[int]:
+        module, measured = addt(tmp_path), []
         robust = RobustValidation(**ROBUST | {"images": 2, "every": 2})
-        told = Told("val/robust_acc")
-        callbacks = [robust, told, kept(tmp_path)]
-        more = {"max_steps": steps, "val_check_interval": 1, "enable_checkpointing": True}
-        made = trainer(tmp_path, callbacks, limit_val_batches=1, num_sanity_val_steps=1, **more)
-        module = addt(tmp_path)
-        made.fit(module, Digits(batch_size=32), ckpt_path=ckpt, weights_only=True)
-        return told.seen
+        plain = robust.found
+        robust.found = lambda: measured.append(module.global_step) or plain()  # type: ignore
+        saved = ModelCheckpoint(tmp_path, save_last=True, save_on_train_epoch_end=False)
+        more = {"max_steps": steps, "val_check_interval": 1, "num_sanity_val_steps": 1}
+        fit(tmp_path, module, [robust, saved], ckpt, **more)
+        return measured
 
-    assert session(3, None) == [False, False, True, False]  # the sanity check is none
-    assert session(5, str(tmp_path / "last.ckpt"))[-2:] == [True, False]
+    assert session(3, None) == [2]  # the sanity check is no validation
+    assert session(5, tmp_path / "last.ckpt") == [4]
 
 
 @pytest.mark.parametrize(
@@ -257,19 +251,32 @@ def test_penultimate_features_make_the_logits() -> None:
             Penultimate(other)(x)
 
 
-def test_samples_have_the_law_of_the_data_on_every_schedule() -> None:
-    """x_0 ~ N(0.1, 0.02) in closed form; the same noise gives nearly the same image on each."""
-    noise, like = Noise(torch.arange(400)), torch.zeros(1, dtype=torch.float64)
+def test_samples_have_the_law_of_ddpm_on_every_schedule() -> None:
+    """x_0 ~ N(0.1, 0.02): each step is linear, so its variance is known; equal on each schedule."""
+    noise, like = Noise(torch.arange(256)), torch.zeros(1, dtype=torch.float64)
     drawn = []
     for schedule in (DiscreteVP(), LinearVP(), VE()):
         net = GaussianDenoiser(0.1, 0.02, schedule)
-        drawn.append(2 * Sampler(5).draw(net, noise, like, 64) - 1)
+        drawn.append(2 * Sampler(50).draw(net, noise, like, 64) - 1)
     for x in drawn:
         assert x.mean().item() == pytest.approx(0.1, abs=0.01)
-        assert x.var().item() == pytest.approx(0.02, rel=0.06)
+        assert x.var().item() == pytest.approx(_variance(0.02, 50), rel=0.06)
         assert (x - drawn[0]).abs().max() < 0.01
-    alone = Sampler(5).draw(GaussianDenoiser(0.1, 0.02), noise[7:8], like, 64)
+    alone = Sampler(50).draw(GaussianDenoiser(0.1, 0.02), noise[7:8], like, 64)
     assert torch.equal(2 * alone - 1, drawn[0][7:8])
+
+
+def _variance(data: float, stride: int) -> float:
+    """Of what DDPM's steps make of pure noise, for data of a known variance."""
+    t = torch.arange(1000, -1, -stride)
+    alpha, sigma = DiscreteVP().alpha(t).tolist(), DiscreteVP().sigma(t).tolist()
+    found = sigma[0] ** 2
+    for a, s, b, r in zip(alpha, sigma, alpha[1:], sigma[1:], strict=False):
+        seen = data * a / (data * a**2 + s**2)
+        fresh = r * (1 - (a * r / (b * s)) ** 2) ** 0.5
+        slope = b * seen + (r**2 - fresh**2) ** 0.5 * (1 - a * seen) / s
+        found = slope**2 * found + fresh**2
+    return found
 
 
 def test_a_grid_of_an_edm_network(tmp_path: Path) -> None:
@@ -284,34 +291,38 @@ def test_a_grid_of_an_edm_network(tmp_path: Path) -> None:
 # --- cost
 
 
+class Clock(pl.Callback):
+    """Nine seconds a batch; and the norm of the gradient, by hand."""
+
+    now = norm = 0.0
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):  # type: ignore[no-untyped-def]
+        self.now += 9
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):  # type: ignore[no-untyped-def]
+        grads = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+        self.norm = torch.cat(grads).double().norm().item()
+
+
 def test_cost_counts_images_hours_and_the_unclipped_norm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A clock that ticks once a look."""
-    monkeypatch.setattr(cost, "monotonic", itertools.count(0, 9).__next__)
-
-    class Norm(pl.Callback):
-        def on_before_optimizer_step(self, trainer, pl_module, optimizer):  # type: ignore[no-untyped-def]
-            grads = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
-            self.norm = torch.cat(grads).double().norm().item()
-
-    norm, module = Norm(), addt(tmp_path)
-    more = {"accumulate_grad_batches": 2, "gradient_clip_val": 1e-3, "max_steps": 2}
-    made = fit(tmp_path, module, [Cost(), norm, kept(tmp_path)], enable_checkpointing=True, **more)
-    told = {k[5:]: v.item() for k, v in made.callback_metrics.items() if k.startswith("cost/")}
-    assert told["grad_norm"] == pytest.approx(norm.norm, rel=1e-5) and norm.norm > 1e-3
-    assert told["images_per_second"] == pytest.approx(2 * 32 / 9)  # two batches, one tick
-    assert told["peak_gib"] > 0.1
-    hours = _hours(tmp_path)
-    assert told["device_hours"] < hours < 1000
-    more["max_steps"], again = 3, addt(tmp_path)
-    last = str(tmp_path / "last.ckpt")
-    fit(tmp_path, again, [Cost(), kept(tmp_path)], enable_checkpointing=True, ckpt=last, **more)
-    assert hours < _hours(tmp_path) < 2 * hours + 0.1
-
-
-def _hours(folder: Path) -> float:
-    return torch.load(folder / "last.ckpt", weights_only=True)["callbacks"]["Cost"]["device_hours"]
+    """Two steps of two batches, and after a resume one more."""
+    for steps, batches, ckpt in ((2, 4, None), (3, 6, tmp_path / "last.ckpt")):
+        clock = Clock()
+        monkeypatch.setattr(cost, "monotonic", lambda clock=clock: clock.now)
+        more = {"accumulate_grad_batches": 2, "gradient_clip_val": 1e-3, "max_steps": steps}
+        last = kept(tmp_path)
+        made = fit(
+            tmp_path, addt(tmp_path), [Cost(), clock, last], ckpt, **more, limit_val_batches=0
+        )
+        told = {k[5:]: v.item() for k, v in made.callback_metrics.items() if "cost/" in k}
+        assert told["grad_norm"] == pytest.approx(clock.norm, rel=1e-5) and clock.norm > 1e-3
+        assert told["images_per_second"] == pytest.approx(64 / (9 if ckpt else 18))
+        assert told["peak_gib"] > 0.1
+        assert told["device_hours"] == pytest.approx((batches - 1) * 9 / 3600)
+        saved = torch.load(tmp_path / "last.ckpt", weights_only=True)["callbacks"]["Cost"]
+        assert saved["device_hours"] == pytest.approx(batches * 9 / 3600)
 
 
 def test_every_fit_counts_its_cost_once(tmp_path: Path) -> None:
@@ -327,7 +338,7 @@ def test_every_fit_counts_its_cost_once(tmp_path: Path) -> None:
 def test_ranks_are_those_of_a_sort() -> None:
     gen = torch.Generator().manual_seed(3)
     delta = torch.randint(0, 9, (5, 2, 4, 6), generator=gen).double()  # many ties
-    want = delta.flatten(2).argsort(-1, stable=True).argsort(-1)
+    want = delta.flatten(2).argsort(dim=-1, stable=True).argsort(-1)
     pixels = torch.tensor([0, 7, 23])
     assert torch.equal(ranks_at(delta, pixels), want[..., pixels])
 
@@ -359,16 +370,14 @@ def test_a_tally_counts_ranks_shares_and_stretches() -> None:
 
 def test_search_figures_of_a_fit_go_on_after_a_resume(tmp_path: Path) -> None:
     straight, first, second = SearchFigures(), SearchFigures(), SearchFigures()
-    fit(tmp_path / "a", addt(tmp_path / "a"), [straight], val_check_interval=2)
-    more = {"enable_checkpointing": True, "val_check_interval": 2}
-    b = tmp_path / "b"
-    fit(b, addt(b), [first, kept(b)], max_steps=3, **more)
-    last = {"ckpt": str(b / "last.ckpt")}
-    fit(b, addt(b), [second, kept(b)], **last, **more)
-    for name in ("ranks", "weights", "first"):
+    a, b = tmp_path / "a", tmp_path / "b"
+    fit(a, addt(a), [straight], limit_val_batches=0)
+    fit(b, addt(b), [first, kept(b)], max_steps=1)
+    fit(b, addt(b), [second, kept(b)], b / "last.ckpt", limit_val_batches=0)
+    for name in ("ranks", "weights"):
         assert torch.equal(straight.tally.counts[name], second.tally.counts[name]), name
-    assert straight.tally.counts["ranks"].sum() == 3 * 4 * 32
-    assert straight.tally.counts["weights"].sum() == 4 * 32
+    assert straight.tally.counts["ranks"].sum() == 3 * 3 * 32
+    assert straight.tally.counts["weights"].sum() == 3 * 32
     names = {file.name for file in (tmp_path / "a" / "figures").iterdir()}
     assert names == {"search-ranks.png", "search-lambda.png", "search-guide.png"}
 
@@ -383,6 +392,7 @@ def test_counts_reach_wandb_as_a_histogram(tmp_path: Path) -> None:
     logger = AutoWandbLogger(save_dir=str(tmp_path), mode="offline")
     log_counts([logger], "search/lambda_counts", np.array([4, 0, 2]), np.array([0, 0.1, 0.2, 0.3]))
     logger.finalize("success")
-    _, _, values = read(settled(tmp_path, bool)[0])
+    done = settled(tmp_path, lambda files: any("search" in "".join(read(f)[2]) for f in files))
+    values = read(done[0])[2]
     told = {k.rpartition(".")[2]: v for k, v in values.items() if k.startswith("search/lambda")}
     assert told["_type"] == "histogram" and told["values"] == [4, 0, 2]
