@@ -54,7 +54,8 @@ class CGPO(Perturbation):
         weight: lambda_t.
         mapping: RBGM, or one of the controls.
         guide: what is maximised.
-        start: standard deviation of the initial random delta.
+        start: standard deviation of the initial random delta; in the sum it must stay below the
+            gradients, which fall from 1e-2 at small t to 1e-6 at t = 0.7 T.
         keep_start: whether the initial delta is part of the sum (Algorithm 1) or only stands in for
             the mapped tensor of the first iteration (released code).
         dropout: whether the denoiser searches in training mode, as the released code does.
@@ -64,7 +65,7 @@ class CGPO(Perturbation):
     weight: Weight = field(default_factory=Weight)
     mapping: Mapping = field(default_factory=RBGM)
     guide: Guide = field(default_factory=Misclassified)
-    start: float = 1e-3
+    start: float = 1e-8
     keep_start: bool = True
     dropout: bool = True
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
+from adpur.addt.linf import ImagePGD
 from adpur.lit.data.base import Batch
 from adpur.lit.training import Training
 from adpur.models.classifiers import Classifier
@@ -18,7 +20,7 @@ from adpur.noise import Noise, Stream
 
 
 class ClassifierTraining(Training):
-    """A classifier on clean images with Gaussian noise of random strength.
+    """A classifier on images with Gaussian noise of random strength, or on adversarial ones.
 
     Args:
         architecture: `CifarResNet` or the name of a timm model.
@@ -26,6 +28,10 @@ class ClassifierTraining(Training):
         shape: (C, H, W) of the images.
         mean, std: the normalisation inside the classifier.
         noise: largest standard deviation of the added noise, in [0, 1] units.
+        lr: the peak of one cycle.
+        optimizer: its constructor; AdamW with `weight_decay` if None.
+        adversary: adversarial training (Madry et al. 2018): each step on the images this search
+            finds; None for none.
     """
 
     def __init__(
@@ -37,8 +43,10 @@ class ClassifierTraining(Training):
         mean: list[float] | None = None,
         std: list[float] | None = None,
         noise: float = 0.0,
+        adversary: ImagePGD | None = None,
         lr: float = 1e-2,
         weight_decay: float = 1e-4,
+        optimizer: OptimizerCallable | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(export, lr, weight_decay, seed)
@@ -47,12 +55,15 @@ class ClassifierTraining(Training):
             torch.manual_seed(seed)
             net = build_classifier(architecture, self.arguments)
         self.classifier = Classifier(net, shape, mean or (0.0,), std or (1.0,))
-        self.strength = noise
+        self.strength, self.adversary = noise, adversary
+        self.optimizer = optimizer
         self.accuracy = MulticlassAccuracy(num_classes=None, average="micro")
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """Cross-entropy."""
         x, y, _ = batch
+        if self.adversary is not None:
+            x = self.adversary.against(self.classifier, x, y, noise)
         strength = self.strength * noise.uniform(x[:, :1, :1, :1], Stream.TIME)
         return F.cross_entropy(self.classifier(x + strength * noise.normal(x, Stream.FORWARD)), y)
 
@@ -67,8 +78,9 @@ class ClassifierTraining(Training):
         self.log("val/acc", self.accuracy, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """AdamW with one cycle."""
-        optimizer = self._adamw()
+        """One cycle to `lr` and down to nearly 0."""
+        make = self.optimizer
+        optimizer = self._adamw() if make is None else make(self.parameters())
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = OneCycleLR(optimizer, self.lr, total_steps=steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]

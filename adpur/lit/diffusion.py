@@ -98,7 +98,8 @@ class DiffusionTraining(DenoiserTraining):
 
     Args:
         unet: constructor arguments of diffusers' `UNet2DModel`.
-        warmup: steps of linear warm-up before the cosine.
+        warmup: steps of linear warm-up.
+        cosine: fall to 0 along a cosine after it, or stay constant (Ho et al.).
         score_norms: SSNI statistics to measure on the validation images and save beside the
             weights.
     """
@@ -110,6 +111,7 @@ class DiffusionTraining(DenoiserTraining):
         lr: float = 2e-4,
         weight_decay: float = 0.0,
         warmup: int = 50,
+        cosine: bool = True,
         score_norms: list[ScoreNorm] | None = None,
         seed: int = 0,
     ) -> None:
@@ -120,7 +122,7 @@ class DiffusionTraining(DenoiserTraining):
         shape = (unet["in_channels"], *((size, size) if isinstance(size, int) else size))
         denoiser = EpsDenoiser(DiffusersNet(net), DiscreteVP(), shape)
         super().__init__(denoiser, export, lr, weight_decay, score_norms, seed)
-        self.warmup = warmup
+        self.warmup, self.cosine = warmup, cosine
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """||eps - eps_hat||^2 at a uniform t in 1..T for each image (DDPM Eq. 14)."""
@@ -128,12 +130,12 @@ class DiffusionTraining(DenoiserTraining):
         return self._squared_error(batch[0], self._time(share), noise).mean()
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up and cosine."""
+        """AdamW with warm-up, and a cosine if wanted."""
         optimizer = self._adamw()
-        steps = int(self.trainer.estimated_stepping_batches)
+        steps = int(self.trainer.estimated_stepping_batches) if self.cosine else 0
 
         def factor(step: int) -> float:
-            angle = torch.tensor(torch.pi * min(step / steps, 1.0))
+            angle = torch.tensor(torch.pi * min(step / steps, 1.0) if self.cosine else 0.0)
             return min(1.0, (step + 1) / self.warmup) * (0.5 + 0.5 * float(angle.cos()))
 
         return [optimizer], [{"scheduler": LambdaLR(optimizer, factor), "interval": "step"}]

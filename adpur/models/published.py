@@ -8,6 +8,7 @@ from adpur.errors import ConfigError
 from adpur.models.convert_classifier import read_classifier
 from adpur.models.networks import Networks
 from adpur.models.unpickle import read_torch
+from adpur.models.zoo import load_denoiser
 
 VARIABLE = "ADPUR_CIFAR10_CLASSIFIER"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -15,14 +16,18 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def cifar10_classifier(
-    file: str | None = None, mean: Sequence[float] = MEAN, std: Sequence[float] = STD
+    file: str | None = None,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+    denoiser: str | None = None,
 ) -> Networks:
-    """The undefended classifier of a CIFAR ResNet or WideResNet checkpoint (`.th`, `.pt`).
+    """The classifier of a CIFAR ResNet or WideResNet checkpoint (`.th`, `.pt`), with a denoiser.
 
     Args:
         file: the checkpoint as published; $ADPUR_CIFAR10_CLASSIFIER by default.
         mean: what its images are normalised with.
         std: see mean.
+        denoiser: a diffusion model's weights folder; None for the undefended classifier.
 
     Raises:
         ConfigError: where there is no such file, or its network is none that `adpur convert` knows.
@@ -34,4 +39,5 @@ def cifar10_classifier(
             "to a file such as resnet56-4bfd9763.th, or write `file:` (adpur weights says whose)"
         )
     content = read_torch(Path(place))
-    return Networks(read_classifier(content, 32, mean, std, "relu", str(place))[0])
+    classifier = read_classifier(content, 32, mean, std, "relu", str(place))[0]
+    return Networks(classifier, load_denoiser(denoiser) if denoiser else None)
