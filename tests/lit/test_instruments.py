@@ -388,6 +388,7 @@ def test_a_fit_without_a_search_draws_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.slow
 def test_counts_reach_wandb_as_a_histogram(tmp_path: Path) -> None:
     logger = AutoWandbLogger(save_dir=str(tmp_path), mode="offline")
     log_counts([logger], "search/lambda_counts", np.array([4, 0, 2]), np.array([0, 0.1, 0.2, 0.3]))

@@ -16,6 +16,7 @@ from adpur.lit.diffusion import DenoiserTraining
 from adpur.lit.training import Training
 from adpur.models.features import Penultimate
 from adpur.models.networks import Networks
+from adpur.models.unpickle import read_torch
 from adpur.noise import Noise
 from adpur.purify.sample import Sampler
 
@@ -93,3 +94,4 @@ def _check_inception(weights: Path) -> None:
         raise ConfigError("FrechetDistance weights need torch-fidelity: pip install 'adpur[fid]'")
     if not weights.is_file():
         raise ConfigError(f"FrechetDistance weights: {weights} is not a file")
+    read_torch(weights)  # torch-fidelity would run what a file of another kind holds
