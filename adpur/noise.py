@@ -51,9 +51,10 @@ class Stream(IntEnum):
     OPTIMISE = 6
     ATTACK = 7
     TIME = 8
+    AUGMENT = 9
 
 
-ALL: frozenset[Stream] = frozenset(Stream) - {Stream.ATTACK, Stream.TIME}
+ALL: frozenset[Stream] = frozenset(Stream) - {Stream.ATTACK, Stream.TIME, Stream.AUGMENT}
 """The streams a purifier consumes: what an attacker can know."""
 
 LIMITS = {

@@ -12,7 +12,7 @@ from torchvision.datasets import CIFAR10
 
 from adpur import Cifar10, CifarResNet, ConfigError, Networks, cifar10_classifier
 from adpur.cli import main
-from adpur.lit.data import cifar10
+from adpur.lit.data import cifar, published
 from adpur.report.table import read_run
 
 REAL = {"ADPUR_CIFAR10", "ADPUR_CIFAR10_CLASSIFIER"} <= os.environ.keys()
@@ -38,7 +38,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     names = {"label_names": list("abcdefghij")}
     meta = {"filename": "batches.meta", "key": "label_names", "md5": write("batches.meta", names)}
     monkeypatch.setattr(CIFAR10, "meta", meta)
-    monkeypatch.setattr(cifar10, "VALIDATION", 30)
+    monkeypatch.setattr(published, "VALIDATION", 30)
     return tmp_path
 
 
@@ -49,7 +49,7 @@ def test_splits_are_fixed_stratified_and_disjoint(root: Path) -> None:
     }  # fmt: skip
     assert parts["validation"][1].bincount().tolist() == [3] * 10
     index = torch.cat([part[2] for part in parts.values()])
-    assert len(index.unique()) == 120 and parts["test"][2].min() == 50_000
+    assert len(index.unique()) == 120 and parts["test"][2].min() == 100
     x = parts["test"][0]
     pixels = np.random.default_rng(3).integers(0, 256, (120, 3072), dtype=np.uint8)[100:]
     assert torch.equal(x, torch.from_numpy(pixels.reshape(-1, 3, 32, 32)).float() / 255)
@@ -66,7 +66,7 @@ def test_what_is_missing_or_damaged_is_told_in_one_line(
         cifar10_classifier()
     with (root / "cifar-10-batches-py" / "test_batch").open("ab") as file:
         file.write(b"!")
-    cifar10._splits.cache_clear()
+    cifar._read.cache_clear()
     with pytest.raises(ConfigError, match="not the official CIFAR-10"):
         Cifar10(str(root)).split("test")
 

@@ -23,7 +23,7 @@ from adpur import (
     reference,
 )
 from adpur.cli import main
-from adpur.lit.data.base import ResumableLoader
+from adpur.lit.data.loaders import ResumableLoader
 from adpur.models.fingerprint import fingerprint
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -11,10 +10,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from adpur.errors import ConfigError
+from adpur.lit.data.augment import Augment
+from adpur.lit.data.images import Batch, Split, gather, rows_of
+from adpur.lit.data.loaders import ExactSampler, Loader, ResumableLoader
 from adpur.lit.data.share import Shard, WholeBatches, batch_count
+from adpur.lit.data.subset import Random, Subset
 
-Split = Literal["train", "validation", "test"]
-Batch = tuple[Tensor, Tensor, Tensor]
+__all__ = ["Batch", "ImageData", "Split"]
 
 
 class ImageData(pl.LightningDataModule):
@@ -25,6 +27,11 @@ class ImageData(pl.LightningDataModule):
         limit: evaluate on this many images, a fixed choice by `subset_seed`; all by default.
         subset_seed: which images `limit` keeps.
         evaluate: the split `adpur test` reads; choices belong on `validation`.
+        subset: which images of it, where `limit` does not say enough.
+        validation: which validation images a fit looks at; all by default.
+        flip: training images are mirrored at random, by (seed, epoch, image).
+        crop: training images are moved by up to so many pixels, likewise (4 on CIFAR).
+        workers: processes that decode images; they change no number.
     """
 
     shape: tuple[int, int, int]
@@ -38,15 +45,24 @@ class ImageData(pl.LightningDataModule):
         limit: int | None = None,
         subset_seed: int = 0,
         evaluate: Literal["test", "validation"] = "test",
+        subset: Subset | None = None,
+        validation: Subset | None = None,
+        flip: bool = False,
+        crop: int = 0,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         if batch_size < 1 or (limit is not None and limit < 1):
             raise ConfigError(
                 f"batch_size and limit must be positive, got {batch_size} and {limit}"
             )
-        self.batch_size = batch_size
-        self.limit = limit
-        self.subset_seed = subset_seed
+        if limit is not None and subset is not None:
+            raise ConfigError("limit abbreviates a subset of adpur.Random; give one of the two")
+        if workers < 0:
+            raise ConfigError(f"workers: expected 0 (none) or more processes, got {workers}")
+        self.batch_size, self.workers = batch_size, workers
+        self.choice = Random(limit, subset_seed) if limit is not None else subset
+        self.validation, self.augment = validation, Augment(flip, crop)
         self.evaluate: Split = evaluate
         self.seed = 0
         self._position = (0, 0)
@@ -57,15 +73,8 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def subset(self) -> list[int]:
-        """Positions, within the evaluated split, of the images that `limit` keeps."""
-        size = len(self.split(self.evaluate))  # type: ignore[arg-type]
-        gen = torch.Generator().manual_seed(self.subset_seed)
-        order: list[int] = torch.randperm(size, generator=gen).tolist()
-        if self.limit is not None and self.limit > size:
-            raise ConfigError(
-                f"limit={self.limit} is more than the {size} images of {self.evaluate}"
-            )
-        return sorted(order[: self.limit])
+        """Positions, within the evaluated split, of the images that are evaluated."""
+        return self._chosen(self.choice, self.evaluate)
 
     @property
     def batches(self) -> range:
@@ -74,8 +83,7 @@ class ImageData(pl.LightningDataModule):
 
     def first(self, count: int) -> Tensor:
         """Dataset rows of the first `count` evaluated images."""
-        data = self.split(self.evaluate)
-        return torch.stack([data[i][2] for i in self.subset[:count]])
+        return rows_of(self.split(self.evaluate), self.subset[:count])
 
     def digest(self) -> str:
         """sha256 of every evaluated image, label and row number: the data, whatever its name."""
@@ -88,14 +96,14 @@ class ImageData(pl.LightningDataModule):
     def stacked(self, name: Split) -> Batch:
         """A whole split as three tensors."""
         data = self.split(name)
-        x, y, index = zip(*(data[i] for i in range(len(data))), strict=True)  # type: ignore[arg-type]
-        return torch.stack(x), torch.stack(y), torch.stack(index)
+        return gather(data, range(len(data)))  # type: ignore[arg-type]
 
-    def train_dataloader(self) -> "ResumableLoader":
+    def train_dataloader(self) -> ResumableLoader:
         """A shuffled loader that starts where the restored checkpoint stood, even mid-epoch."""
-        rank, world = self._place
-        data = self.split("train")
-        return ResumableLoader(data, self.batch_size, self.seed, rank, world, *self._position)
+        return ResumableLoader(
+            self.split("train"), self.batch_size, self.seed, *self._place, *self._position,
+            augment=self.augment, workers=self.workers,
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, int]:
         """Which batch of which epoch is done: the trainer's word, as it fetches one ahead."""
@@ -108,8 +116,11 @@ class ImageData(pl.LightningDataModule):
         self._position = (state["epoch"], state["given"])
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """All validation images, once."""
-        return self._exact(self.split("validation"))
+        """The validation images that `validation` chooses, once."""
+        data = self.split("validation")
+        if self.validation is not None:
+            data = torch.utils.data.Subset(data, self._chosen(self.validation, "validation"))
+        return self._loader(data, ExactSampler(data, *self._place[::-1], shuffle=False))
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """This shard's images in whole batches, each batch on one process."""
@@ -126,73 +137,27 @@ class ImageData(pl.LightningDataModule):
         chosen = torch.utils.data.Subset(self.split(self.evaluate), self.subset)
         return self._loader(chosen, WholeBatches(chosen, self.batch_size, self.shard, rank, world))
 
-    def _exact(self, dataset: Dataset[Batch]) -> DataLoader[Batch]:
-        return self._loader(dataset, ExactSampler(dataset, *self._place[::-1], shuffle=False))
+    def _chosen(self, by: Subset | None, name: Split) -> list[int]:
+        data = self.split(name)
+        size = len(data)  # type: ignore[arg-type]
+        if by is None:
+            return list(range(size))
+        if by.count < 1:
+            raise ConfigError(f"subset: expected a positive count, got {by.count}")
+        if by.count > size:
+            raise ConfigError(
+                f"subset.count or limit={by.count} is more than the {size} images of {name}"
+            )
+        return by.positions(data)
 
     def _loader(
         self, dataset: Dataset[Batch], sampler: DistributedSampler[Any]
     ) -> DataLoader[Batch]:
-        private = torch.Generator()  # a loader would draw its workers' seed from the global one
-        return DataLoader(dataset, self.batch_size, sampler=sampler, generator=private)
+        return Loader(
+            dataset, batch_size=self.batch_size, sampler=sampler, num_workers=self.workers
+        )
 
     @property
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
-
-
-class ExactSampler(DistributedSampler[Any]):
-    """Each image on one process, none repeated; Lightning leaves a DistributedSampler alone."""
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
-
-    def __len__(self) -> int:
-        return len(range(self.rank, len(self.dataset), self.num_replicas))  # type: ignore[arg-type]
-
-
-class ResumableLoader:
-    """Shuffled whole batches, starting anywhere in any epoch.
-
-    The order is a function of (seed, epoch) alone; each process takes every `world`-th image. A
-    DataLoader would start the epoch again after a resume.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset[Batch],
-        batch_size: int,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        epoch: int = 0,
-        given: int = 0,
-    ) -> None:
-        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
-        self.rank, self.world = rank, world
-        if not len(self):
-            raise ConfigError(
-                f"batch_size={batch_size} on {world} processes exceeds the training images"
-            )
-        self.epoch, self.given = divmod(epoch * len(self) + given, len(self))
-
-    def __len__(self) -> int:
-        return len(self.dataset) // (self.world * self.batch_size)  # type: ignore[arg-type]
-
-    def __iter__(self) -> Iterator[Batch]:
-        epoch, start = self.epoch, self.given
-        self.epoch, self.given = epoch + 1, 0
-        gen = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.dataset), generator=gen).tolist()  # type: ignore[arg-type]
-        mine = order[self.rank :: self.world]
-        for batch in range(start, len(self)):
-            part = mine[batch * self.batch_size : (batch + 1) * self.batch_size]
-            x, y, index = zip(*(self.dataset[i] for i in part), strict=True)
-            yield torch.stack(x), torch.stack(y), torch.stack(index)
-
-    def state_dict(self) -> dict[str, int]:
-        """Empty: Lightning asks after fetching one batch ahead, so `ImageData` keeps the place."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Nothing; without this pair Lightning would warn that the loader cannot resume."""
