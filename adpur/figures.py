@@ -64,6 +64,59 @@ def image_grid(rows: Sequence[tuple[str, Tensor]], title: str, notes: Sequence[s
     return figure
 
 
+def rank_histograms(counts: NDArray[np.int64], pixels: Sequence[tuple[int, int]]) -> Figure:
+    """How often a pixel has each rank, counts `(P, C, N)`: a line a pixel, a column a channel.
+
+    In multiples of the uniform's share, the line at 1 (ADDT Fig. 9).
+    """
+    channels, ranks = counts.shape[1:]
+    bins = max(d for d in range(1, 33) if ranks % d == 0)
+    binned = counts.reshape(len(counts), channels, bins, -1).sum(-1)
+    height = binned * bins / np.maximum(binned.sum(-1, keepdims=True), 1)
+    edges = np.linspace(0, ranks, bins + 1)
+    with mpl.rc_context(STYLE):
+        size = (max(COLUMN_WIDTH, 1.7 * channels), 1.2 * len(pixels) + 0.4)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(pixels), channels, squeeze=False, sharex=True, sharey=True)
+        for k, line in enumerate(grid):
+            line[0].set_ylabel("pixel [{}, {}]".format(*pixels[k]))
+            for c, axes in enumerate(line):
+                axes.stairs(height[k, c], edges, fill=True, color=FILLS[1][0], alpha=0.65)
+                axes.axhline(1, color="black", linewidth=0.8, linestyle="--")
+        for c, axes in enumerate(grid[-1]):
+            axes.set_xlabel(f"rank in channel {c + 1}")
+        figure.supylabel("times the uniform's share", fontsize=8)
+    return figure
+
+
+def counted(
+    counts: NDArray[np.int64], edges: NDArray[np.float64], label: str, share_of: str
+) -> Figure:
+    """A histogram from `counts` between `edges`, up to the last bin that holds anything."""
+    used = int(np.flatnonzero(counts).max(initial=0)) + 1
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN_WIDTH, 2.1))
+        axes = figure.subplots()
+        share = counts[:used] / max(counts.sum(), 1)
+        axes.stairs(share, edges[: used + 1], fill=True, color=FILLS[1][0], alpha=0.65)
+        axes.set(xlabel=label, ylabel=share_of, xlim=(0, edges[used]))
+    return figure
+
+
+def curves(values: Mapping[str, NDArray[np.float64]], xlabel: str, ylabel: str) -> Figure:
+    """One line a name over 1, 2, ..., told apart by colour, marker and dash."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN_WIDTH, 2.1))
+        axes = figure.subplots()
+        looks = zip(("#4c72b0", "#c44e52", "#55a868"), "os^", ("-", "--", "-."), strict=True)
+        for (name, v), (color, marker, dash) in zip(values.items(), cycle(looks), strict=False):
+            x = np.arange(1, len(v) + 1)
+            axes.plot(x, v, color=color, marker=marker, markersize=4, linestyle=dash, label=name)
+        axes.set(xlabel=xlabel, ylabel=ylabel, xticks=x)
+        axes.legend(frameon=False, fontsize=7)
+    return figure
+
+
 class Drawn(NamedTuple):
     """A figure on disk: the row it shows, a key for loggers, the file, the values behind it."""
 

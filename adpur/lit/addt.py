@@ -39,6 +39,8 @@ class ADDT(DenoiserTraining):
         score_norms: see `DenoiserTraining`.
     """
 
+    guide: Lent
+
     def __init__(
         self,
         export: str,

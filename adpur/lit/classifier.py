@@ -14,6 +14,7 @@ from adpur.addt.linf import ImagePGD
 from adpur.lit.data.base import Batch
 from adpur.lit.training import Training
 from adpur.models.classifiers import Classifier
+from adpur.models.networks import Networks
 from adpur.models.zoo import build_classifier, load_classifier, save_classifier
 from adpur.noise import Noise, Stream
 
@@ -65,6 +66,11 @@ class ClassifierTraining(Training):
             x = self.adversary.against(self.classifier, x, y, noise)
         strength = self.strength * noise.uniform(x[:, :1, :1, :1], Stream.TIME)
         return F.cross_entropy(self.classifier(x + strength * noise.normal(x, Stream.FORWARD)), y)
+
+    def networks(self, lent: Networks | None) -> Networks:
+        """This classifier, behind the diffusion model that is lent, if one is."""
+        like = next(self.classifier.parameters())
+        return Networks(self.classifier, lent.denoiser.to(like) if lent is not None else None)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy."""

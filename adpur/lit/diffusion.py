@@ -9,11 +9,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from adpur.defense import ROWS
+from adpur.errors import ConfigError
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.training import Training
+from adpur.lit.training import Lent, Training
 from adpur.models.adapters import DiffusersNet, EpsDenoiser
 from adpur.models.denoiser import Denoiser
+from adpur.models.networks import Networks
 from adpur.models.zoo import build_unet, load_denoiser, save_denoiser
 from adpur.noise import Noise, Source, Stream
 from adpur.norms import save_reference
@@ -32,6 +34,9 @@ class DenoiserTraining(Training):
 
     TIMES = (10, 20, 50, 100, 200, 500)
     """Where the validation looks, in thousandths of the training times: DDPM's own t."""
+
+    guide: Lent | None = None
+    """The classifier the training has, if any."""
 
     def __init__(
         self,
@@ -55,6 +60,16 @@ class DenoiserTraining(Training):
             noise = self._noise(index, Source.EVALUATE).fold(step=int(name))
             metric.update(self._squared_error(x, self._time(share), noise))  # type: ignore[operator]
             self.log(f"val/eps_mse_t{name}", metric, prog_bar=name == "100")  # type: ignore[arg-type]
+
+    def networks(self, lent: Networks | None) -> Networks:
+        """This diffusion model before a classifier: the one that is lent, else its own guide."""
+        guide = Lent(lent.classifier) if lent is not None else self.guide
+        if guide is None:
+            raise ConfigError(
+                "a diffusion fit has no classifier; write in the callback, networks: "
+                "{class_path: adpur.pretrained, init_args: {classifier: NAME}}"
+            )
+        return Networks(guide.like(next(self.denoiser.parameters())), self.denoiser)
 
     def write(self, folder: Path) -> nn.Module:
         """The weights folder, with the score norms of the validation images beside it."""

@@ -1,8 +1,6 @@
 """`adpur test --dry-run`: what an evaluation will cost, from a few measured queries."""
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +14,7 @@ from adpur.defense import Defense
 from adpur.judge import CHECKED
 from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.callbacks.robustness import Robustness
-from adpur.lit.cores import idle_cores
+from adpur.lit.cores import idle_cores, peak_memory
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import Column
@@ -227,14 +225,6 @@ def counted(networks: Networks) -> Iterator[dict[str, int]]:
     finally:
         hook.remove()
     calls |= {"diffusion": calls_everywhere() - before, "classifier": len(asked)}
-
-
-def peak_memory(device: torch.device) -> float:
-    """Bytes: of tensors on an accelerator, else of the whole process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _line(name: str, cost: Cost) -> str:

@@ -3,6 +3,7 @@
 import json
 import os
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,25 @@ class AutoWandbLogger(WandbLogger):
 def weights_name(fingerprint: str) -> str:
     """The artifact a fit logs its weights as, and by which a test finds them."""
     return f"weights-{fingerprint[:16]}"
+
+
+def log_figure(loggers: Iterable[Logger], key: str, file: Path) -> None:
+    """A PNG of a fit, to its W&B runs."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key, [str(file)])
+
+
+def log_counts(
+    loggers: Iterable[Logger], key: str, counts: NDArray[np.int64], edges: NDArray[np.float64]
+) -> None:
+    """A histogram of a fit, already counted: `counts` between `edges`, one more than counts."""
+    import wandb
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            made = wandb.Histogram(np_histogram=(counts.tolist(), edges.tolist()))
+            logger.log_metrics({key: made})
 
 
 class RowRuns(Logger):

@@ -13,6 +13,7 @@ from torch.optim import AdamW
 from adpur.lit.data.base import Batch
 from adpur.lit.loggers import AutoWandbLogger
 from adpur.models.fingerprint import fingerprint
+from adpur.models.networks import Networks
 from adpur.noise import Noise, Source
 
 
@@ -55,6 +56,13 @@ class Training(pl.LightningModule):
     @abstractmethod
     def write(self, folder: Path) -> nn.Module:
         """Write the weights, and return the network as a test will load it."""
+
+    @abstractmethod
+    def networks(self, lent: Networks | None) -> Networks:
+        """What a defence with this network borrows now; what it lacks is taken from `lent`.
+
+        `Networks` freezes what it is given: ask for it within `adpur.addt.case.borrowed`.
+        """
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; dropout's generator is set from the position, so a resume repeats it."""

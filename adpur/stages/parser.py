@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LightningCLI
 
 from adpur.cli import resolve_config
 from adpur.errors import ConfigError
+from adpur.lit.callbacks.cost import Cost
 from adpur.lit.callbacks.progress import Progress
 from adpur.lit.data.share import Shard
 from adpur.lit.trainer import Trainer
@@ -115,6 +116,8 @@ class CLI(LightningCLI):
             callbacks.append(Progress())
         if self.stage == "fit" and not _any(callbacks, ModelCheckpoint):
             callbacks.append(checkpoints(self.folder))
+        if self.stage == "fit" and not _any(callbacks, Cost):
+            callbacks.append(Cost())
         if config["logger"] is None:
             kwargs["logger"] = default_loggers(self.stage, self.folder)
         return super().instantiate_trainer(default_root_dir=str(self.folder), **kwargs)

@@ -4,24 +4,21 @@ from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from adpur import figures
 from adpur.errors import ConfigError
-from adpur.grid import Strided
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
-from adpur.noise import Noise, Stream
-from adpur.purify.diffusion import Walk, reverse
-from adpur.step import Ancestral
-from adpur.types import to_unit
+from adpur.lit.loggers import log_figure
+from adpur.noise import Noise
+from adpur.purify.sample import Sampler
 
 
 class SampleGrid(pl.Callback):
     """A grid of samples at every validation, from the same noise: one PNG, and W&B's panel.
 
-    Put it after `EMAWeightAveraging`, so that the averaged network draws.
+    Put it after `EMA`, so that the averaged network draws.
 
     Args:
         count: images.
@@ -31,7 +28,7 @@ class SampleGrid(pl.Callback):
     def __init__(self, count: int = 16, stride: int = 20) -> None:
         if count < 1:
             raise ConfigError(f"SampleGrid count must be a positive integer, got {count}")
-        self.count, self.grid = count, Strided(stride)
+        self.count, self.sampler = count, Sampler(stride)
 
     @rank_zero_only
     def on_validation_batch_end(
@@ -52,21 +49,10 @@ class SampleGrid(pl.Callback):
         lines = [("", samples[:columns]), ("", samples[columns:])]
         title = f"step {trainer.global_step}"
         file = Path(trainer.default_root_dir) / "samples" / f"{trainer.global_step:07d}.png"
-        figures.save(figures.image_grid(lines, title), file)
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("samples", [str(file)])
+        log_figure(trainer.loggers, "samples", figures.save(figures.image_grid(lines, title), file))
 
-    @torch.no_grad()
     def draw(self, module: DenoiserTraining) -> torch.Tensor:
-        """Samples `(count, C, H, W)` in [0, 1], a function of the weights and the seed alone."""
-        denoiser = module.denoiser
-        index = torch.arange(self.count, device=module.device)
-        noise = Noise(index, module.seed)
-        like = torch.zeros(self.count, *denoiser.shape, device=module.device)
-        end = denoiser.schedule.end
-        top = self.grid.snap(torch.full((self.count,), end), end)
-        start = noise.normal(like, Stream.FORWARD)
-        walk = Walk(Ancestral(clip=True), denoiser, rows=self.count)
-        x, _ = reverse(start, start, self.grid.times(top.cpu()), walk, noise)
-        return to_unit(x).cpu()
+        """Samples `(count, C, H, W)` about [0, 1], a function of the weights and the seed alone."""
+        like = next(module.denoiser.parameters())
+        noise = Noise(torch.arange(self.count, device=like.device), module.seed)
+        return self.sampler.draw(module.denoiser, noise, like, self.count).float().cpu()

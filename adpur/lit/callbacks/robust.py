@@ -1,0 +1,95 @@
+"""The curve that matters, while training: the accuracy a defence keeps under attack."""
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from adpur.addt.case import borrowed
+from adpur.defense import ROWS, Defense
+from adpur.gradient import Exact, GradientMode
+from adpur.judge import Bench, Verdict, judge
+from adpur.lit.callbacks.first import FirstImages
+from adpur.lit.data.base import Batch
+from adpur.lit.training import Training
+from adpur.models.networks import Networks
+from adpur.noise import Noise
+from adpur.purify.base import Identity, Purifier
+from adpur.threat.attack import Attack
+from adpur.threat.knowledge import Knowledge, replay
+from adpur.threat.pgd import PGD
+from adpur.trial import Trial
+
+
+class RobustValidation(FirstImages):
+    """A quick robust accuracy of the network that is trained, `val/robust_acc`, at validations.
+
+    The one judge of `adpur test` on a small fixed subset under the same keys every time, beside
+    `val/clean_acc` of the same defence. The default is randomness replay, PGD-20 with EOT 1: one
+    known draw of all noise, so that the curve shows the network and not the luck of a draw. It
+    serves comparison within a fit; quote `adpur test`.
+
+    Args:
+        purifier: the defence; `adpur.Identity` for a classifier.
+        attack: with the eps of the evaluation to come.
+        images: the first of the validation images.
+        every: attack at each `every`-th validation.
+        knowledge: which evaluation noise the attacker knows.
+        gradient: the purifier the attacker differentiates.
+        networks: what the fit lacks: a classifier for a diffusion fit without one, a diffusion
+            model for a classifier behind a purifier. An ADDT fit brings its guide.
+        draws: evaluation draws an image; replay has one.
+        rows: R; on many processes of few images each, a smaller one wastes less.
+    """
+
+    def __init__(
+        self,
+        purifier: Purifier = Identity(),
+        attack: Attack = PGD(steps=20, eot=1),
+        images: int = 64,
+        every: int = 1,
+        knowledge: Knowledge = replay(),
+        gradient: GradientMode = Exact(),
+        networks: Networks | None = None,
+        draws: int = 1,
+        rows: int = ROWS,
+    ) -> None:
+        super().__init__(images, every)
+        self.purifier, self.attack, self.knowledge = purifier, attack, knowledge
+        self.gradient, self.lent, self.rows = gradient, networks, rows
+        self.bench = Bench(draws, select=1)
+        self.metrics = {"val/clean_acc": MeanMetric(), "val/robust_acc": MeanMetric()}
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse now what could not work at the first validation."""
+        assert isinstance(pl_module, Training)
+        with borrowed(pl_module, train=False):
+            self._defense(pl_module)
+
+    def measure(self, module: Training, batch: Batch, position: Tensor) -> None:
+        """Judge the images clean and attacked; the module is lent, and left as it was."""
+        with borrowed(module, train=False):
+            verdicts = self._judged(module, batch)
+        for metric, verdict in zip(self.metrics.values(), verdicts, strict=True):
+            metric.to(module.device).update(_correct(verdict).to(module.device))
+
+    def found(self) -> dict[str, Tensor]:
+        """Shares of images and draws."""
+        found = {name: metric.compute() for name, metric in self.metrics.items()}
+        for metric in self.metrics.values():
+            metric.reset()
+        return found
+
+    def _judged(self, module: Training, batch: Batch) -> tuple[Verdict, Verdict]:
+        x, y, index = batch
+        defense, noise = self._defense(module), Noise(index, module.seed)
+        trial = Trial(defense, self.attack, self.gradient, self.knowledge)
+        clean = judge(defense, x, y, noise, self.bench, knowledge=self.knowledge)
+        return clean, trial.judged(x, y, noise, self.bench)
+
+    def _defense(self, module: Training) -> Defense:
+        return Defense(self.purifier, module.networks(self.lent), self.rows)
+
+
+def _correct(verdict: Verdict) -> Tensor:
+    return torch.tensor([float(p == s.label) for s in verdict.scores for p in s.predictions])
