@@ -31,6 +31,7 @@ _HOMES = {
     ],
     "adpur.lit.addt": ["ADDT"],
     "adpur.lit.callbacks.average": ["EMA"],
+    "adpur.lit.callbacks.checkpoint": ["LastCheckpoint"],
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
     "adpur.lit.callbacks.protocol": ["StandardV1"],
     "adpur.lit.callbacks.robustness": ["Robustness"],
