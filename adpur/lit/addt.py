@@ -52,9 +52,10 @@ class ADDT(DenoiserTraining):
         dropout: float | None = None,
         score_norms: list[ScoreNorm] | None = None,
         seed: int = 0,
+        compile: str | None = None,
     ) -> None:
         denoiser = networks.denoiser.requires_grad_(True).train()  # as Networks never is
-        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed)
+        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed, compile)
         self.guide = Lent(networks.classifier)
         self.perturbation, self.objective = perturbation, objective or EpsMSE()
         self.betas, self.warmup = betas, warmup

@@ -39,8 +39,9 @@ class ClassifierTraining(Training):
         lr: float = 1e-2,
         weight_decay: float = 1e-4,
         seed: int = 0,
+        compile: str | None = None,
     ) -> None:
-        super().__init__(export, lr, weight_decay, seed)
+        super().__init__(export, lr, weight_decay, seed, compile)
         self.arguments = arguments or {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -54,6 +55,11 @@ class ClassifierTraining(Training):
         x, y, _ = batch
         strength = self.strength * noise.uniform(x[:, :1, :1, :1], Stream.TIME)
         return F.cross_entropy(self.classifier(x + strength * noise.normal(x, Stream.FORWARD)), y)
+
+    @property
+    def trained(self) -> nn.Module:
+        """All of it."""
+        return self.classifier
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy."""

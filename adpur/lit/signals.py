@@ -8,7 +8,7 @@ import threading
 from types import FrameType
 
 import lightning.pytorch as pl
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
 
@@ -49,7 +49,7 @@ class Signals:
     def _hear(self, trainer: pl.Trainer, number: int, frame: FrameType | None) -> None:
         self.heard = number
         if isinstance(trainer.strategy.launcher, _SubprocessScriptLauncher):
-            trainer.strategy.launcher.kill(number)  # type: ignore[arg-type]
+            trainer.strategy.launcher.kill(number)
 
 
 def requeued() -> bool:

@@ -27,9 +27,8 @@ class LastCheckpoint(Checkpoint):
     def __init__(self, folder: str | None = None, minutes: float = 10.0) -> None:
         self.folder, self.minutes = folder, minutes
         self._signals = Signals()
-        self._before_step = False
+        self._step, self._time = 0, 0.0
         self._place: dict[str, Any] = {}
-        self._saved = 0.0
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Before Lightning, which leaves a handler of SLURM's signal alone."""
@@ -39,49 +38,47 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After Lightning, which does not leave SIGTERM's alone."""
         self._signals.listen(trainer)
-        self._saved = time.monotonic()
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """From here to the optimizer step nothing changes but gradients."""
-        self._before_step = True
+        self._step, self._time = trainer.global_step, time.monotonic()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Optimizer
     ) -> None:
         """Weights, their average and the schedule are of different steps for a while."""
-        self._before_step = False
+        self._place = {}
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
-        batch_idx: int,
-    ) -> None:  # fmt: skip
-        """After the average: checkpoints come last among callbacks."""
-        if self._before_step:
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        """After a step and the average, as checkpoints come last among callbacks."""
+        if trainer.global_step == self._step:
             return  # accumulating
-        self._place = _place(trainer)
-        if trainer.strategy.reduce_boolean_decision(self._wanted(trainer), all=False):
+        self._step, self._place = trainer.global_step, _place(trainer)
+        validates = _validates(trainer)
+        if validates:
+            _before_validation(self._place["fit_loop"])
+        late = time.monotonic() - self._time > 60 * self.minutes
+        wanted = validates or late or self._signals.heard is not None
+        if trainer.strategy.reduce_boolean_decision(wanted, all=False):
             self._save(trainer)
             self._heed(trainer)
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
         """A single process need not wait for the end of a long validation."""
-        if trainer.world_size == 1 and not trainer.sanity_checking:
+        if trainer.world_size == 1:
             self._heed(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The validation, if there was one, is not done again."""
+        """After a validation, which is not done again."""
         self._place = _place(trainer)
         self._save(trainer)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Whoever saves after a batch has begun: as of the last optimizer step."""
-        if self._before_step and self._place:
+        """Whoever saves, and whatever has begun: as of the last optimizer step."""
+        if self._place:
             place = copy.deepcopy(self._place)
             checkpoint["loops"]["fit_loop"] = place.pop("fit_loop")
             checkpoint.update(place)
@@ -89,21 +86,14 @@ class LastCheckpoint(Checkpoint):
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
-        """Save, unless the weights may be of two steps, or others are elsewhere."""
-        if self._before_step and self._place and trainer.world_size == 1:
+        """Save, unless weights are of two steps or swapped, or other processes are elsewhere."""
+        if self._place and not trainer.validating and trainer.world_size == 1:
             self._save(trainer)
-
-    def _wanted(self, trainer: pl.Trainer) -> bool:
-        loop = trainer.fit_loop
-        assert loop._data_fetcher is not None
-        late = time.monotonic() - self._saved > 60 * self.minutes
-        heard = self._signals.heard is not None
-        return heard or late or loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
 
     def _save(self, trainer: pl.Trainer) -> None:
         folder = self.folder or f"{trainer.default_root_dir}/checkpoints"
         trainer.save_checkpoint(f"{folder}/last.ckpt")
-        self._saved = time.monotonic()
+        self._time = time.monotonic()
 
     def _heed(self, trainer: pl.Trainer) -> None:
         if self._signals.stop(trainer):
@@ -112,5 +102,21 @@ class LastCheckpoint(Checkpoint):
 
 def _place(trainer: pl.Trainer) -> dict[str, Any]:
     """Where in its loops and in the data a fit is."""
-    data = trainer.datamodule
+    data = trainer.datamodule  # type: ignore[attr-defined]
     return {"fit_loop": trainer.fit_loop.state_dict(), type(data).__qualname__: data.state_dict()}
+
+
+def _validates(trainer: pl.Trainer) -> bool:
+    fetcher = trainer.fit_loop._data_fetcher
+    return fetcher is not None and trainer.fit_loop.epoch_loop._should_check_val_fx(fetcher)
+
+
+def _before_validation(loops: dict[str, Any]) -> None:
+    """Lightning's word for this: the batch is completed, the first of the validation begun.
+
+    Without it a resumed fit would leave the validation out.
+    """
+    for counts in (loops["epoch_loop.batch_progress"][k] for k in ("total", "current")):
+        counts["completed"] = counts["processed"]
+    begun = loops["epoch_loop.val_loop.batch_progress"]["total"]
+    begun |= {"ready": 1, "started": 1, "processed": 0, "completed": 0}

@@ -12,7 +12,6 @@ from toy import trainer
 from adpur import ADDT, CGPO, EMA, Digits, LastCheckpoint, Networks, pretrained
 from adpur.addt.perturbation import Weight
 from adpur.lit.data.base import Batch, Split
-from adpur.lit.trainer import Trainer
 from adpur.models.adapters import DiffusersNet, EpsDenoiser
 from adpur.models.zoo import build_unet
 from adpur.schedule import DiscreteVP
@@ -38,19 +37,29 @@ def addt(folder: Path, dropout: float = 0.0, **kwargs: Any) -> ADDT:
     return ADDT(str(folder / "weights"), Networks(classifier, denoiser), **more)
 
 
-def fitter(folder: Path, *callbacks: pl.Callback, **kwargs: Any) -> Trainer:
-    """Two epochs with average, clipping and validation."""
+def fit(
+    folder: Path, *callbacks: pl.Callback, batch_size: int = 8, dropout: float = 0.1,
+    compile: str | None = None, **kwargs: Any,
+) -> ADDT:  # fmt: skip
+    """Two epochs with average, clipping and validation, on from the last checkpoint if any."""
+    module = addt(folder, dropout, compile=compile)
     plain = {
         "max_epochs": 2, "enable_checkpointing": True, "limit_val_batches": 1,
         "num_sanity_val_steps": 0, "gradient_clip_val": 0.5, "log_every_n_steps": 1,
     }  # fmt: skip
-    return trainer(folder, [EMA(0.9), LastCheckpoint(), *callbacks], **plain | kwargs)
-
-
-def fit(folder: Path, *callbacks: pl.Callback, batch_size: int = 8, dropout: float = 0.0, **kwargs: Any) -> ADDT:
-    """Go on from the last checkpoint, if there is one."""
-    module = addt(folder, dropout)
+    kept = [] if any(isinstance(c, LastCheckpoint) for c in callbacks) else [LastCheckpoint()]
+    made = trainer(folder, [EMA(0.9), *callbacks, *kept], **plain | kwargs)
     last = folder / "checkpoints" / "last.ckpt"
     resume = str(last) if last.is_file() else None
-    fitter(folder, *callbacks, **kwargs).fit(module, Few(batch_size=batch_size), ckpt_path=resume, weights_only=True)
+    made.fit(module, Few(batch_size=batch_size), ckpt_path=resume, weights_only=True)
     return module
+
+
+TWO = {"devices": 2, "strategy": "ddp_fork", "batch_size": 4}
+"""Two processes with one's global batch."""
+
+
+def apart(one: ADDT, two: ADDT) -> float:
+    """The largest difference of two fits' weights."""
+    pairs = zip(one.parameters(), two.parameters(), strict=True)
+    return max((a - b).abs().max().item() for a, b in pairs)
