@@ -41,7 +41,7 @@ class Signals:
         agreed = trainer.strategy.reduce_boolean_decision
         if not agreed(self.heard is not None, all=False):
             return False
-        warned, self.heard = self.heard == self.warning, None
+        warned, self.heard = self.heard is not None and self.heard == self.warning, None
         if not agreed(warned, all=False):
             return True
         return agreed(trainer.is_global_zero and _queued_again(), all=False)
