@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.compiler import list_backends
@@ -107,5 +108,7 @@ class Training(pl.LightningModule):
         step = self.global_step if source is Source.TRAIN else 0
         return Noise(index, self.seed, source, restart=step >> 20, iteration=step & 0xFFFFF)
 
-    def _adamw(self) -> AdamW:
-        return AdamW(self.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
+    def _adamw(self, betas: tuple[float, float] = (0.9, 0.999)) -> AdamW:
+        # Lightning clips no gradients of a fused optimizer in mixed precision
+        fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return AdamW(self.parameters(), self.lr, betas, weight_decay=self.weight_decay, fused=fused)
