@@ -21,7 +21,7 @@ WORDS = [
 ]  # fmt: skip
 
 
-def job(folder: Path, *words: str, **more: str) -> subprocess.Popen[str]:
+def job(folder: Path, *words: str, **more: str) -> subprocess.Popen[bytes]:
     """The script with SLURM's variables; `scontrol` and a launcher that runs its words."""
     tools = {"scontrol": 'echo "$@" >> asked', "launch": f'exec {sys.executable} -m "$@"'}
     for name, text in tools.items():
@@ -31,8 +31,9 @@ def job(folder: Path, *words: str, **more: str) -> subprocess.Popen[str]:
         "ADPUR_LAUNCH": str(folder / "launch"), "PATH": f"{folder}:{os.environ['PATH']}",
         "SLURM_JOB_NUM_NODES": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1",
     }  # fmt: skip
-    return subprocess.Popen(["bash", str(SCRIPT), *WORDS, *words], cwd=folder, env=env, text=True,
-                            stderr=subprocess.PIPE)  # fmt: skip
+    with (folder / "stderr").open("w") as said:
+        command = ["bash", str(SCRIPT), *WORDS, *words]
+        return subprocess.Popen(command, cwd=folder, env=env, stderr=said)
 
 
 def test_the_script_is_a_script() -> None:
@@ -49,7 +50,7 @@ def test_a_job_that_is_warned_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         time.sleep(0.01)
     warned.send_signal(signal.SIGUSR1)
     assert warned.wait(60) == 143
-    assert "terminated; the same command continues" in warned.stderr.read()
+    assert "terminated; the same command continues" in (tmp_path / "stderr").read_text()
     assert (tmp_path / "asked").read_text() == "requeue 7\n"
     state = torch.load(tmp_path / "fit/checkpoints/last.ckpt", weights_only=True)
     assert 17 <= state["global_step"] < 51 and not (tmp_path / "weights").exists()
