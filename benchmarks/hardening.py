@@ -74,7 +74,7 @@ class Clock(Callback):
 def lines(setting: Setting) -> Iterator[Line]:
     """The two networks, then two processes."""
     yield against(digits(), (1, 8, 8), ROWS, setting.pairs, f"digits networks, batch {ROWS}")
-    told = "U-Net of 0.7 M parameters and ResNet-20 on 32x32 images, batch 8"
+    told = "U-Net of 0.6 M parameters and ResNet-20 on 32x32 images, batch 8"
     yield against(cifar(), (3, 32, 32), 8, setting.pairs, told)
     yield scaling(setting.few)
 
