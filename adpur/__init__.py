@@ -32,6 +32,7 @@ _HOMES = {
     "adpur.lit.addt": ["ADDT"],
     "adpur.lit.callbacks.average": ["EMA"],
     "adpur.lit.callbacks.cost": ["Cost"],
+    "adpur.lit.callbacks.checkpoint": ["LastCheckpoint"],
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
     "adpur.lit.callbacks.frechet": ["FrechetDistance"],
     "adpur.lit.callbacks.protocol": ["StandardV1"],

@@ -2,14 +2,15 @@
 
 from typing import Any
 
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from adpur.addt.case import Case
 from adpur.addt.objective import EpsMSE, Objective
 from adpur.addt.perturbation import Mixture, Perturbation
+from adpur.errors import ConfigError
 from adpur.level import ScoreNorm
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
@@ -54,9 +55,10 @@ class ADDT(DenoiserTraining):
         dropout: float | None = None,
         score_norms: list[ScoreNorm] | None = None,
         seed: int = 0,
+        compile: str | None = None,
     ) -> None:
         denoiser = networks.denoiser.requires_grad_(True).train()  # as Networks never is
-        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed)
+        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed, compile)
         self.guide = Lent(networks.classifier)
         self.perturbation, self.objective = perturbation, objective or EpsMSE()
         self.betas, self.warmup = betas, warmup
@@ -65,6 +67,16 @@ class ADDT(DenoiserTraining):
                 layer.p = dropout
         self.quarters = nn.ModuleList(MeanMetric() for _ in range(QUARTERS))
         self.last: Mixture | None = None
+
+    def setup(self, stage: str) -> None:
+        """Refuse fp16, in which the search's gradients vanish: nothing scales them."""
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is not None:
+            raise ConfigError(
+                "trainer.precision: ADDT's search needs gradients that fp16 rounds to zero, "
+                f"got {plugin.precision}; take bf16-mixed"
+            )
+        super().setup(stage)
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """Search, mix, and the weighted distance of the restored image to the clean one."""
@@ -79,9 +91,7 @@ class ADDT(DenoiserTraining):
 
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate after the warm-up."""
-        optimizer = AdamW(
-            self.parameters(), self.lr, self.betas, weight_decay=self.weight_decay, fused=True
-        )
+        optimizer = self._adamw(self.betas)
         schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup)))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 

@@ -6,10 +6,13 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.compiler import list_backends
 from torch.optim import AdamW
 
+from adpur.errors import ConfigError
 from adpur.lit.data.base import Batch
 from adpur.lit.loggers import AutoWandbLogger
 from adpur.models.fingerprint import fingerprint
@@ -43,10 +46,19 @@ class Training(pl.LightningModule):
         lr: peak learning rate of AdamW.
         weight_decay: AdamW's.
         seed: of every draw.
+        compile: torch.compile's backend for the trained network, such as `inductor`; None for none.
     """
 
-    def __init__(self, export: str, lr: float, weight_decay: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        export: str,
+        lr: float,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        compile: str | None = None,
+    ) -> None:
         super().__init__()
+        self.backend = compile
         self.export, self.lr, self.weight_decay, self.seed = Path(export), lr, weight_decay, seed
 
     @abstractmethod
@@ -63,6 +75,23 @@ class Training(pl.LightningModule):
 
         `Networks` freezes what it is given: ask for it within `adpur.addt.case.borrowed`.
         """
+
+    @property
+    @abstractmethod
+    def trained(self) -> nn.Module:
+        """The network `compile` compiles: all of the trained one that is worth it."""
+
+    def setup(self, stage: str) -> None:
+        """Take the trainer's precision before a checkpoint is restored, which Lightning does after.
+
+        Compiling in place leaves the names of weights, averages and exports what they are.
+        """
+        self.trainer.precision_plugin.convert_module(self)
+        if self.backend is not None:
+            if self.backend not in list_backends(exclude_tags=None):
+                known = ", ".join(list_backends())
+                raise ConfigError(f"compile: expected one of {known}, got {self.backend}")
+            self.trained.compile(backend=self.backend)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; dropout's generator is set from the position, so a resume repeats it."""
@@ -87,5 +116,7 @@ class Training(pl.LightningModule):
         step = self.global_step if source is Source.TRAIN else 0
         return Noise(index, self.seed, source, restart=step >> 20, iteration=step & 0xFFFFF)
 
-    def _adamw(self) -> AdamW:
-        return AdamW(self.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
+    def _adamw(self, betas: tuple[float, float] = (0.9, 0.999)) -> AdamW:
+        # Lightning clips no gradients of a fused optimizer in mixed precision
+        fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return AdamW(self.parameters(), self.lr, betas, weight_decay=self.weight_decay, fused=fused)
