@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from adpur.addt.case import Case
-from adpur.addt.objective import EpsMSE, Objective
+from adpur.addt.objective import DenoisingLoss, EpsMSE
 from adpur.addt.perturbation import Mixture, Perturbation
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm
@@ -47,7 +47,7 @@ class ADDT(DenoiserTraining):
         export: str,
         networks: Networks,
         perturbation: Perturbation,
-        objective: Objective | None = None,
+        objective: DenoisingLoss | None = None,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.95, 0.999),
         weight_decay: float = 1e-6,
