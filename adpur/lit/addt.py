@@ -14,7 +14,7 @@ from adpur.errors import ConfigError
 from adpur.level import ScoreNorm
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
-from adpur.lit.training import Lent
+from adpur.lit.training import Lent, warmed
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.types import to_signed
@@ -57,7 +57,14 @@ class ADDT(DenoiserTraining):
         seed: int = 0,
         compile: str | None = None,
     ) -> None:
+        if dropout is not None and not 0 <= dropout < 1:
+            raise ConfigError(f"dropout: expected a probability below 1, or null, got {dropout}")
         denoiser = networks.denoiser.requires_grad_(True).train()  # as Networks never is
+        if networks.shape not in (None, tuple(denoiser.shape)):
+            raise ConfigError(
+                f"networks: the classifier takes images of {networks.shape}, the diffusion model "
+                f"of {tuple(denoiser.shape)}; ADDT needs two of one size"
+            )
         super().__init__(denoiser, export, lr, weight_decay, score_norms, seed, compile)
         self.guide = Lent(networks.classifier)
         self.perturbation, self.objective = perturbation, objective or EpsMSE()
@@ -92,7 +99,7 @@ class ADDT(DenoiserTraining):
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate after the warm-up."""
         optimizer = self._adamw(self.betas)
-        schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup)))
+        schedule = LambdaLR(optimizer, lambda step: warmed(step, self.warmup))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _report(self, case: Case, mixture: Mixture, losses: Tensor, share: Tensor) -> None:
