@@ -14,7 +14,7 @@ _HOMES = {
     "adpur.addt.mapping": [
         "RBGM", "Mapping", "RandomOrder", "Rescaled", "ReverseRBGM", "Standardised", "Unmapped",
     ],
-    "adpur.addt.objective": ["EDMWeighted", "EpsMSE", "Objective"],
+    "adpur.addt.objective": ["DenoisingLoss", "EDMWeighted", "EpsMSE"],
     "adpur.addt.perturbation": ["Clean", "Perturbation", "Weight"],
     "adpur.analyse.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.defense": ["Defense", "Prediction"],

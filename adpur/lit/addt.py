@@ -8,13 +8,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from adpur.addt.case import Case
-from adpur.addt.objective import EpsMSE, Objective
+from adpur.addt.objective import DenoisingLoss, EpsMSE
 from adpur.addt.perturbation import Mixture, Perturbation
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
-from adpur.lit.training import Lent
+from adpur.lit.training import Lent, warmed
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.types import to_signed
@@ -47,7 +47,7 @@ class ADDT(DenoiserTraining):
         export: str,
         networks: Networks,
         perturbation: Perturbation,
-        objective: Objective | None = None,
+        objective: DenoisingLoss | None = None,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.95, 0.999),
         weight_decay: float = 1e-6,
@@ -57,7 +57,14 @@ class ADDT(DenoiserTraining):
         seed: int = 0,
         compile: str | None = None,
     ) -> None:
+        if dropout is not None and not 0 <= dropout < 1:
+            raise ConfigError(f"dropout: expected a probability below 1, or null, got {dropout}")
         denoiser = networks.denoiser.requires_grad_(True).train()  # as Networks never is
+        if networks.shape not in (None, tuple(denoiser.shape)):
+            raise ConfigError(
+                f"networks: the classifier takes images of {networks.shape}, the diffusion model "
+                f"of {tuple(denoiser.shape)}; ADDT needs two of one size"
+            )
         super().__init__(denoiser, export, lr, weight_decay, score_norms, seed, compile)
         self.guide = Lent(networks.classifier)
         self.perturbation, self.objective = perturbation, objective or EpsMSE()
@@ -92,7 +99,7 @@ class ADDT(DenoiserTraining):
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate after the warm-up."""
         optimizer = self._adamw(self.betas)
-        schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup)))
+        schedule = LambdaLR(optimizer, lambda step: warmed(step, self.warmup))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _report(self, case: Case, mixture: Mixture, losses: Tensor, share: Tensor) -> None:

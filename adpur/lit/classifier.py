@@ -20,7 +20,7 @@ from adpur.noise import Noise, Stream
 
 
 class ClassifierTraining(Training):
-    """A classifier on images with Gaussian noise of random strength, or on adversarial ones.
+    """A classifier on images, adversarial or not, with Gaussian noise of random strength.
 
     Args:
         architecture: `CifarResNet` or the name of a timm model.
@@ -76,6 +76,16 @@ class ClassifierTraining(Training):
     @property
     def trained(self) -> nn.Module:
         """All of it."""
+        return self.classifier
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As configured."""
+        return tuple(self.classifier.shape)
+
+    @property
+    def labeller(self) -> nn.Module:
+        """Itself."""
         return self.classifier
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -6,14 +6,15 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.compiler import list_backends
 from torch.optim import AdamW
 
+from adpur.addt.case import borrowed
 from adpur.errors import ConfigError
-from adpur.lit.data.base import Batch
+from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import AutoWandbLogger
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
@@ -81,11 +82,23 @@ class Training(pl.LightningModule):
     def trained(self) -> nn.Module:
         """The network `compile` compiles: all of the trained one that is worth it."""
 
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of the images it takes."""
+
+    @property
+    @abstractmethod
+    def labeller(self) -> nn.Module | None:
+        """The classifier that needs a logit for every label, if any."""
+
     def setup(self, stage: str) -> None:
         """Take the trainer's precision before a checkpoint is restored, which Lightning does after.
 
         Compiling in place leaves the names of weights, averages and exports what they are.
         """
+        self._check_precision()
+        self._check_data()
         self.trainer.precision_plugin.convert_module(self)
         if self.backend is not None:
             if self.backend not in list_backends(exclude_tags=None):
@@ -112,6 +125,39 @@ class Training(pl.LightningModule):
                 if isinstance(logger, AutoWandbLogger):
                     logger.log_weights(self.export, made)
 
+    def _check_precision(self) -> None:
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, HalfPrecision):
+            raise ConfigError(
+                "trainer.precision: expected 32-true, bf16-mixed or 64-true, got "
+                f"{plugin.precision}, in which weights are too coarse to train"
+            )
+
+    def _check_data(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, ImageData):
+            return
+        if tuple(data.shape) != self.shape:
+            raise ConfigError(
+                f"data: expected images of {self.shape} (channels, height, width), which the "
+                f"model takes, got {tuple(data.shape)}; take other data, weights or `shape`"
+            )
+        known = self._logits()
+        if known is not None and data.classes > known:
+            raise ConfigError(
+                f"data: expected at most {known} classes, which the classifier has a logit for, "
+                f"got {data.classes}"
+            )
+
+    def _logits(self) -> int | None:
+        """How many the labeller has."""
+        net = self.labeller
+        if net is None:
+            return None
+        black = torch.zeros(1, *self.shape).to(next(self.parameters()))
+        with borrowed(net, train=False):
+            return int(net(black).shape[1])
+
     def _noise(self, index: Tensor, source: Source) -> Noise:
         step = self.global_step if source is Source.TRAIN else 0
         return Noise(index, self.seed, source, restart=step >> 20, iteration=step & 0xFFFFF)
@@ -120,3 +166,12 @@ class Training(pl.LightningModule):
         # Lightning clips no gradients of a fused optimizer in mixed precision
         fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
         return AdamW(self.parameters(), self.lr, betas, weight_decay=self.weight_decay, fused=fused)
+
+
+def warmed(step: int, warmup: int) -> float:
+    """The share of the learning rate at a step of a linear warm-up of `warmup` steps, or none.
+
+    >>> warmed(0, 4), warmed(9, 4), warmed(0, 0)
+    (0.25, 1.0, 1.0)
+    """
+    return min(1.0, (step + 1) / max(1, warmup))

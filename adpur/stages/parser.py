@@ -112,7 +112,8 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Results below the run folder, loggers and a bar unless the config has its own."""
         config = self._get(self.config_init, "trainer")
-        callbacks = config["callbacks"] = list(config["callbacks"] or [])
+        given = config["callbacks"] or []
+        callbacks = config["callbacks"] = list(given) if isinstance(given, list) else [given]
         if config["enable_progress_bar"] is not False and not _any(callbacks, ProgressBar):
             callbacks.append(Progress())
         if self.stage == "fit" and not _any(callbacks, LastCheckpoint):
