@@ -6,7 +6,8 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.plugins.precision import MixedPrecision
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
 from torch.compiler import list_backends
@@ -86,7 +87,13 @@ class Training(pl.LightningModule):
 
         Compiling in place leaves the names of weights, averages and exports what they are.
         """
-        self.trainer.precision_plugin.convert_module(self)
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, HalfPrecision):
+            raise ConfigError(
+                "trainer.precision: expected weights of at least fp32, as small steps and averages "
+                f"are lost in fewer bits, got {plugin.precision}; take bf16-mixed"
+            )
+        plugin.convert_module(self)
         if self.backend is not None:
             if self.backend not in list_backends(exclude_tags=None):
                 known = ", ".join(list_backends())
@@ -100,17 +107,33 @@ class Training(pl.LightningModule):
         torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 4099 + part)
         loss = self.loss(batch, self._noise(batch[2], Source.TRAIN))
         self.log("train/loss", loss, prog_bar=True)
-        return loss
+        return loss * self._share(batch_idx)
 
     @rank_zero_only
     def on_fit_end(self) -> None:
-        """Export, unless the fit was stopped early; averaged weights are in place by now."""
+        """Export, unless the fit was stopped early."""
         if not self.trainer.interrupted:
+            self._take_averages()
             made = fingerprint(self.write(self.export))
             print(f"weights: {self.export}")
             for logger in self.loggers:
                 if isinstance(logger, AutoWandbLogger):
                     logger.log_weights(self.export, made)
+
+    def _share(self, batch_idx: int) -> float:
+        """What makes a mean of the parts of an epoch's last step, which may be fewer.
+
+        Lightning divides every part by the number that a whole step has.
+        """
+        parts: int = self.trainer.accumulate_grad_batches
+        left = self.trainer.num_training_batches - batch_idx // parts * parts
+        return parts / min(parts, left)
+
+    def _take_averages(self) -> None:
+        """What Lightning does when training ends, and leaves out where no step was left to do."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):
+                callback.on_train_end(self.trainer, self)
 
     def _noise(self, index: Tensor, source: Source) -> Noise:
         step = self.global_step if source is Source.TRAIN else 0
