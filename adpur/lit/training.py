@@ -6,6 +6,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
@@ -113,12 +114,13 @@ class Training(pl.LightningModule):
         torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 4099 + part)
         loss = self.loss(batch, self._noise(batch[2], Source.TRAIN))
         self.log("train/loss", loss, prog_bar=True)
-        return loss
+        return loss * self._share(batch_idx)
 
     @rank_zero_only
     def on_fit_end(self) -> None:
-        """Export, unless the fit was stopped early; averaged weights are in place by now."""
+        """Export, unless the fit was stopped early."""
         if not self.trainer.interrupted:
+            self._take_averages()
             made = fingerprint(self.write(self.export))
             print(f"weights: {self.export}")
             for logger in self.loggers:
@@ -157,6 +159,21 @@ class Training(pl.LightningModule):
         black = torch.zeros(1, *self.shape).to(next(self.parameters()))
         with borrowed(net, train=False):
             return int(net(black).shape[1])
+
+    def _share(self, batch_idx: int) -> float:
+        """What makes a mean of the parts of an epoch's last step, which may be fewer.
+
+        Lightning divides every part by the number that a whole step has.
+        """
+        parts: int = self.trainer.accumulate_grad_batches
+        left = self.trainer.num_training_batches - batch_idx // parts * parts
+        return parts / min(parts, left)
+
+    def _take_averages(self) -> None:
+        """What Lightning does when training ends, and leaves out where no step was left to do."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):
+                callback.on_train_end(self.trainer, self)
 
     def _noise(self, index: Tensor, source: Source) -> Noise:
         step = self.global_step if source is Source.TRAIN else 0

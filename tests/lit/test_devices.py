@@ -51,6 +51,19 @@ class Masks(pl.Callback):
         self.found.append(self.last)
 
 
+class Gradients(pl.Callback):
+    """Each step's gradient."""
+
+    def __init__(self) -> None:
+        self.found: list[torch.Tensor] = []
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
+    ) -> None:
+        grads = [p.grad.flatten() for p in pl_module.parameters() if p.grad is not None]
+        self.found.append(torch.cat(grads))
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> ADDT:
     return fit(tmp_path_factory.mktemp("whole"), **EXACT)
@@ -68,6 +81,14 @@ def test_two_processes_make_the_weights_of_one(whole: ADDT, tmp_path: Path) -> N
 def test_accumulated_parts_make_the_larger_batch(whole: ADDT, tmp_path: Path) -> None:
     parts = fit(tmp_path, batch_size=4, accumulate_grad_batches=2, **EXACT)
     assert apart(whole, parts) < 1e-10
+
+
+def test_an_epochs_only_step_of_three_parts_instead_of_four_is_their_mean(tmp_path: Path) -> None:
+    """Lightning would divide by four: 24 images in three batches of eight."""
+    whole, parts, one = Gradients(), Gradients(), EXACT | {"max_epochs": 1}
+    fit(tmp_path / "whole", whole, batch_size=24, **one)
+    fit(tmp_path / "parts", parts, accumulate_grad_batches=4, **one)
+    assert torch.allclose(*whole.found, *parts.found, rtol=1e-10, atol=1e-14)
 
 
 def test_a_step_has_a_mask_for_each_part(tmp_path: Path) -> None:

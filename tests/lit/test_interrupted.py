@@ -85,6 +85,21 @@ def saved(folder: Path) -> int:
     return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
 
 
+def exported(folder: Path) -> bytes:
+    return (folder / "weights/unet/diffusion_pytorch_model.safetensors").read_bytes()
+
+
+def test_a_fit_that_had_only_to_export_exports_its_average(tmp_path: Path) -> None:
+    """Ended after its last checkpoint: Lightning, left without a step to do, averages nothing."""
+    assert ended(tmp_path / "b", Before("on_fit_end", 1, fail), limit_val_batches=0) == 2
+    assert not (tmp_path / "b/weights").exists()
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        fit(folder, limit_val_batches=0)
+    first = exported(tmp_path / "a")
+    fit(tmp_path / "a", limit_val_batches=0)  # the same command again
+    assert first == exported(tmp_path / "a") == exported(tmp_path / "b")
+
+
 @pytest.mark.parametrize(
     ("hook", "count", "how", "step"),
     [

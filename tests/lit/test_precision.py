@@ -69,3 +69,9 @@ def test_cgpo_finds_the_same_direction_in_bf16() -> None:
     assert torch.cosine_similarity(full.flatten(), half.flatten(), dim=0) > 0.99
     assert each[t <= 500].min() > 0.99
     assert each.min() > 0.95  # where sigma / alpha multiplies a bf16 eps_hat, and lambda is small
+
+
+def test_weights_of_few_bits_are_refused(tmp_path: Path) -> None:
+    """An average that keeps 0.999 of a bf16 weight never moves."""
+    with pytest.raises(ConfigError, match=r"fp32.*got bf16-true; take bf16-mixed"):
+        fit(tmp_path, precision="bf16-true")

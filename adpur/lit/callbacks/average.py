@@ -49,4 +49,7 @@ class EMA(WeightAveraging):
 
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, updates: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - self.kept(int(updates)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - self.kept(int(updates)))
+        else:  # batch norm's count of batches
+            torch._foreach_copy_(averaged, current)
