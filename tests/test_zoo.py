@@ -56,8 +56,10 @@ def test_the_shipped_weights_load_and_weigh_little() -> None:
     assert not any(p.requires_grad for p in nets.parameters())
     assert not any(m.training for m in nets.train().modules())
     files = find_weights("digits/classifier").parent.rglob("*.safetensors")
-    assert sum(f.stat().st_size for f in files) <= 1.5e6
+    assert sum(f.stat().st_size for f in files) <= 2.5e6
     assert reference("digits/diffusion", 20, 5).scorer == fingerprint(nets.denoiser)
+    hardened = pretrained("digits/classifier", "digits/addt").denoiser
+    assert reference("digits/addt", 20, 5).scorer == fingerprint(hardened)
 
 
 def test_a_classifier_comes_back(tmp_path: Path) -> None:
@@ -150,7 +152,7 @@ def test_truncated_weights(folder: Path) -> None:
 
 
 def test_missing_names_list_what_ships() -> None:
-    with pytest.raises(ConfigError, match=r"shipped: digits/classifier, digits/diffusion$"):
+    with pytest.raises(ConfigError, match=r"shipped: digits/addt, digits/classifier, digits/diffusion$"):
         find_weights("digits/difusion")
     with pytest.raises(
         ConfigError, match=r"saved: \(20, 1\), \(20, 5\), \(20, 20\).*adpur calibrate"

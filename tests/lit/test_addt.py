@@ -131,15 +131,15 @@ def test_clean_fine_tuning_is_diffusion_training(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("perturbation", [STRONG, LinfNoise(ImagePGD(0.2, 0.1))], ids=str)
 def test_training_lowers_the_loss_it_is_about(tmp_path: Path, perturbation: Perturbation) -> None:
-    """30 steps on one batch, from the shipped model."""
+    """15 steps on one batch, from the shipped model."""
     torch.manual_seed(0)
     networks = pretrained("digits/classifier", "digits/diffusion")
     module = ADDT(str(tmp_path), networks, perturbation, lr=1e-3)
     module._report = lambda *args: None  # type: ignore[method-assign]
-    batch: Any = tuple(part[:32] for part in Digits().stacked("train"))
+    batch: Any = tuple(part[:16] for part in Digits().stacked("train"))
     optimizer = torch.optim.AdamW(module.parameters(), 1e-3)
     losses = []
-    for step in range(30):
+    for step in range(15):
         loss = module.loss(batch, Noise(batch[2], 0, Source.TRAIN, iteration=step % 3))
         optimizer.zero_grad()
         loss.backward()
@@ -163,7 +163,7 @@ def test_adversarial_training_hardens_a_classifier(tmp_path: Path) -> None:
         module = ClassifierTraining(
             export, arguments=arguments, shape=(1, 8, 8), noise=0.1, adversary=adversary
         )
-        made = trainer(tmp_path, [], max_epochs=4, limit_val_batches=0)
+        made = trainer(tmp_path, [], max_epochs=3, limit_val_batches=0)
         made.fit(module, Digits(batch_size=64))
         return load_classifier(export).eval()
 
