@@ -152,7 +152,9 @@ def test_truncated_weights(folder: Path) -> None:
 
 
 def test_missing_names_list_what_ships() -> None:
-    with pytest.raises(ConfigError, match=r"shipped: digits/addt, digits/classifier, digits/diffusion$"):
+    with pytest.raises(
+        ConfigError, match=r"shipped: digits/addt, digits/classifier, digits/diffusion$"
+    ):
         find_weights("digits/difusion")
     with pytest.raises(
         ConfigError, match=r"saved: \(20, 1\), \(20, 5\), \(20, 20\).*adpur calibrate"

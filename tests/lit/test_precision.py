@@ -72,5 +72,7 @@ def test_cgpo_finds_the_same_direction_in_bf16() -> None:
 
 def test_weights_of_few_bits_are_refused(tmp_path: Path) -> None:
     """An average that keeps 0.999 of a bf16 weight never moves."""
-    with pytest.raises(ConfigError, match=r"bf16-mixed or 64-true, got bf16-true, in which weights are too coarse"):
+    with pytest.raises(
+        ConfigError, match=r"bf16-mixed or 64-true, got bf16-true, in which weights are too coarse"
+    ):
         fit(tmp_path, precision="bf16-true")
