@@ -70,8 +70,9 @@ def judge(
 ) -> Verdict:  # fmt: skip
     """Score images `(B, C, H, W)` under whatever `search` makes of them.
 
-    What the threat `norm` admits of the result at `eps` is predicted again under N evaluation keys: a search's own claim of success counts for nothing. At eps 0 the scores are those of the
-    clean images, exactly. Each of `knowledge.seeds` pools is attacked and judged on its own.
+    What the threat `norm` admits of the result at `eps` is predicted again under N evaluation keys:
+    a search's own claim of success counts for nothing. At eps 0 the scores are those of the clean
+    images, exactly. Each of `knowledge.seeds` pools is attacked and judged on its own.
     """
     trace = trace if trace is not None else Trace(len(x))
     outs, chosen, sizes, cosines, images = [], [], [], [], []

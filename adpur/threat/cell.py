@@ -92,14 +92,14 @@ def _better(one: Found, other: Found) -> Found:
 
 def _measured(cell: Cell, colour: Tensor, s: Tensor, t: Tensor) -> Found:
     gap = cell.colour(s, t) - colour
-    return Found(s, t, _dot(gap, gap))
+    return Found(s, t, dot(gap, gap))
 
 
 def _along(cell: Cell, colour: Tensor, t: Tensor, box: Box) -> Found:
     """The nearest place at this t: a quadratic in s."""
     slope, _ = cell.slopes(t, t)
     gap = colour - cell.corner - t * cell.right
-    s = (_dot(gap, slope) / _dot(slope, slope).clamp_min(1e-30)).clamp(*box.down)
+    s = (dot(gap, slope) / dot(slope, slope).clamp_min(1e-30)).clamp(*box.down)
     return _measured(cell, colour, s, t)
 
 
@@ -113,15 +113,15 @@ def _down(cell: Cell, colour: Tensor, s: Tensor, box: Box) -> Found:
 def _newton(cell: Cell, colour: Tensor, at: Found, box: Box) -> Found:
     """A damped Gauss-Newton step, kept in the box: (J'J + m) d = -J'(x' - colour)."""
     gap, (a, b) = cell.colour(at.s, at.t) - colour, cell.slopes(at.s, at.t)
-    aa, bb, ab = _dot(a, a), _dot(b, b), _dot(a, b)
+    aa, bb, ab = dot(a, a), dot(b, b), dot(a, b)
     damping = 1e-9 * (aa + bb) + 1e-30  # grey images have one equation for two unknowns
-    aa, bb, ga, gb = aa + damping, bb + damping, _dot(gap, a), _dot(gap, b)
+    aa, bb, ga, gb = aa + damping, bb + damping, dot(gap, a), dot(gap, b)
     room = aa * bb - ab * ab
     s = (at.s - (bb * ga - ab * gb) / room).clamp(*box.down)
     t = (at.t - (aa * gb - ab * ga) / room).clamp(*box.right)
     return _measured(cell, colour, s, t)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
+def dot(a: Tensor, b: Tensor) -> Tensor:
     """Sum over channels `(B, 1, H, W)`, added in a fixed order."""
-    return reduce(torch.add, (a * b).split(1, dim=1))
+    return reduce(torch.add, (a * b).unbind(1)).unsqueeze(1)

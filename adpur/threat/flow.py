@@ -2,14 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from functools import reduce
 from itertools import product
 
 import torch
 from torch import Tensor
 
 from adpur.threat.ball import Admitted, Threat
-from adpur.threat.cell import Box, Cell, nearest
+from adpur.threat.cell import Box, Cell, dot, nearest
 
 EXPLAINED = 1e-16
 """A squared distance, fp64, that no other displacement has to improve on."""
@@ -69,12 +68,7 @@ def pulled(x: Tensor, flow: Tensor, grad: Tensor) -> Tensor:
     """
     cell, down, right = _under(x, flow)
     slopes = cell.slopes(down, right)
-    return torch.cat([over_colours(grad * slope) for slope in slopes], 1)
-
-
-def over_colours(v: Tensor) -> Tensor:
-    """Sum over channels `(B, 1, H, W)`, added in a fixed order."""
-    return reduce(torch.add, v.split(1, dim=1))
+    return torch.cat([dot(grad, slope) for slope in slopes], 1)
 
 
 def explained(image: Tensor, origin: Tensor, eps: float) -> Tensor:
@@ -84,7 +78,7 @@ def explained(image: Tensor, origin: Tensor, eps: float) -> Tensor:
     """
     reach = (eps * half(origin)).flatten().tolist()
     flow = torch.zeros_like(origin[:, :1]).repeat(1, 2, 1, 1)
-    least = over_colours((image - origin) ** 2)
+    least = dot(image - origin, image - origin)
     ranges = (range(math.floor(-r), math.ceil(r)) for r in reach)
     for corner in sorted(product(*ranges), key=lambda c: (c[0] + 0.5) ** 2 + (c[1] + 0.5) ** 2):
         if not (least > EXPLAINED).any():
@@ -103,9 +97,9 @@ def explained(image: Tensor, origin: Tensor, eps: float) -> Tensor:
 def _under(x: Tensor, flow: Tensor) -> tuple[Cell, Tensor, Tensor]:
     """The cells that a flow leads to, and the places in them `(B, 1, H, W)`."""
     corner = flow.floor()
-    down, right = (flow - corner).split(1, dim=1)
-    whole = corner.long()
-    return Cell.at(x, *_pixels(x, whole[:, 0], whole[:, 1])), down, right
+    place, whole = flow - corner, corner.long()
+    cell = Cell.at(x, *_pixels(x, whole[:, 0], whole[:, 1]))
+    return cell, place[:, :1], place[:, 1:]
 
 
 def _pixels(x: Tensor, down: Tensor | int, right: Tensor | int) -> tuple[Tensor, Tensor]:
