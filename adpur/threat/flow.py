@@ -37,9 +37,8 @@ class Flow(Threat):
         return Admitted(found, size, (image - found).abs().flatten(1).amax(1).double())
 
     def ascent(self, x: Tensor, grad: Tensor, eps: float) -> Tensor:
-        """Every pixel moves by eps in each direction in which the loss rises."""
-        still = torch.zeros_like(x[:, :1]).repeat(1, 2, 1, 1)
-        return warped(x, eps * half(x) * pulled(x, still, grad).sign())
+        """Every pixel moves to where the linearised loss is greatest."""
+        return warped(x, furthest(x, grad, eps))
 
     def reach(self, radius: float, pixels: int) -> None:
         """No flow makes a grey image of black and white."""
@@ -71,12 +70,27 @@ def pulled(x: Tensor, flow: Tensor, grad: Tensor) -> Tensor:
     return torch.cat([dot(grad, slope) for slope in slopes], 1)
 
 
+def furthest(x: Tensor, grad: Tensor, eps: float) -> Tensor:
+    """The flow `(B, 2, H, W)` in pixels, within eps, that raises sum_c g_c x'_c the most.
+
+    Bilinear in every cell of pixels, it is greatest at a corner of one or where eps cuts it.
+    """
+    stops = [sorted({-r, *range(math.ceil(-r), math.floor(r) + 1), r}) for r in _reach(x, eps)]
+    flow = torch.zeros_like(x[:, :1]).repeat(1, 2, 1, 1)
+    most = torch.zeros_like(x[:, :1])
+    for move in product(*stops):
+        moved = torch.tensor(move, dtype=x.dtype, device=x.device).view(1, 2, 1, 1).expand_as(flow)
+        gain = dot(grad, warped(x, moved) - x)
+        flow, most = torch.where(gain > most, moved, flow), torch.maximum(gain, most)
+    return flow
+
+
 def explained(image: Tensor, origin: Tensor, eps: float) -> Tensor:
     """The flow `(B, 2, H, W)` in pixels, within eps, that brings `origin` nearest to `image`.
 
     Pixels that are as they were have not moved.
     """
-    reach = (eps * half(origin)).flatten().tolist()
+    reach = _reach(origin, eps)
     flow = torch.zeros_like(origin[:, :1]).repeat(1, 2, 1, 1)
     least = dot(image - origin, image - origin)
     ranges = (range(math.floor(-r), math.ceil(r)) for r in reach)
@@ -92,6 +106,11 @@ def explained(image: Tensor, origin: Tensor, eps: float) -> Tensor:
         better = (error < least) & (least > EXPLAINED)
         flow, least = torch.where(better, moved, flow), torch.where(better, error, least)
     return flow
+
+
+def _reach(x: Tensor, eps: float) -> list[float]:
+    """Rows and columns within eps."""
+    return [eps * side / 2 for side in x.shape[2:]]
 
 
 def _under(x: Tensor, flow: Tensor) -> tuple[Cell, Tensor, Tensor]:

@@ -11,7 +11,7 @@ from adpur.noise import Stream
 from adpur.threat.adam import Adam
 from adpur.threat.attack import Attack, check_budget
 from adpur.threat.choice import strongest
-from adpur.threat.flow import Flow, half, pulled, warped
+from adpur.threat.flow import Flow, furthest, half, pulled, warped
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle
 from adpur.types import root
@@ -35,10 +35,13 @@ class StAdv(Attack):
         steps: iterations.
         tau: weight of the flow's variation; 0 leaves it out.
         eot: draws whose gradients are averaged at each iteration.
-        restarts: independent runs: the first from the clean image, others from random flows.
+        restarts: independent runs: the first as `rest` says, others from random flows.
         candidates: iterates of each run to choose among, evenly spaced, the last of them the last.
         select: selection draws that choose.
         loss: what it raises.
+        rest: begin with no flow, as the paper does. Every whole pixel is a kink there, of which a
+            gradient sees one side; else begin where the linearised loss is greatest, for one
+            gradient more.
     """
 
     eps: float = 0.05
@@ -51,6 +54,7 @@ class StAdv(Attack):
     candidates: int = 5
     select: int = 10
     loss: Loss = Margin()
+    rest: bool = False
 
     def __post_init__(self) -> None:
         check_budget(self, "steps", "eot", "restarts", "candidates", "select")
@@ -70,9 +74,7 @@ class StAdv(Attack):
         """The iterates of one run that may be chosen."""
         wanted = {self.steps * (k + 1) // self.candidates for k in range(self.candidates)}
         step = self.step_size if self.step_size is not None else self.eps / 5
-        flow = torch.zeros_like(x[:, :1]).repeat(1, 2, 1, 1)
-        if random:
-            flow = self.eps * (2 * oracle.noise.uniform(flow, Stream.ATTACK) - 1)
+        flow = self._start(oracle, x, random)
         adam = Adam.of(flow)
         for iteration in range(self.steps):
             rise = self._rise(oracle, x, flow, iteration)
@@ -80,6 +82,16 @@ class StAdv(Attack):
             flow = (flow + step * adam.direction).clamp(-self.eps, self.eps)
             if iteration + 1 in wanted:
                 yield warped(x, flow * half(x))
+
+    def _start(self, oracle: Oracle, x: Tensor, random: bool) -> Tensor:
+        """The first flow of a run."""
+        none = torch.zeros_like(x[:, :1]).repeat(1, 2, 1, 1)
+        if random:
+            return self.eps * (2 * oracle.noise.uniform(none, Stream.ATTACK) - 1)
+        if self.rest:
+            return none
+        _, grad = oracle.value_and_grad(x, self.steps, self.eot)
+        return furthest(x, grad, self.eps) / half(x)
 
     def _rise(self, oracle: Oracle, x: Tensor, flow: Tensor, iteration: int) -> Tensor:
         """The gradient in the flow of what is raised."""
