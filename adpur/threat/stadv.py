@@ -103,8 +103,11 @@ class StAdv(Attack):
 
 def variation(flow: Tensor) -> Tensor:
     """L_flow `(B,)` = sum_p sum_{q in N(p)} |f(p) - f(q)|, N the four neighbours (equation 4)."""
-    down, right = flow.diff(dim=2), flow.diff(dim=3)
-    return 2 * sum(root(d[:, 0] ** 2 + d[:, 1] ** 2).flatten(1).sum(1) for d in (down, right))
+    down, right = (
+        root(d[:, 0] * d[:, 0] + d[:, 1] * d[:, 1]).flatten(1).sum(1)
+        for d in (flow.diff(dim=2), flow.diff(dim=3))
+    )
+    return 2 * (down + right)
 
 
 def unevenness(flow: Tensor) -> Tensor:
