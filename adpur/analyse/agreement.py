@@ -23,8 +23,8 @@ from adpur.lit.evaluation import Evaluation
 from adpur.noise import Noise
 from adpur.stages import parse
 from adpur.stages.defaults import quiet
+from adpur.threat.compare import both_gradients, cosine
 from adpur.threat.onestep import OneStep
-from adpur.threat.oracle import both_gradients, cosine
 from adpur.trial import Block, Trial
 
 
