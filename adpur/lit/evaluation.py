@@ -23,7 +23,7 @@ from adpur.metrics.scoreboard import Column, Outcome
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.records import Records, describe
-from adpur.threat.ball import Linf, Norm
+from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace
 from adpur.trial import Block
@@ -166,7 +166,7 @@ class Evaluation(pl.LightningModule):
         batch: Batch,
         search: Search = unattacked,
         knowledge: Knowledge = Knowledge(),
-        norm: Norm = Linf(),
+        norm: Threat = Linf(),
     ) -> None:
         """Score the images of a batch that the records lack (`adpur.judge.judge`)."""
         with torch.inference_mode(False):
