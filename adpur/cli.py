@@ -108,7 +108,7 @@ def resolve_config(value: str) -> str:
 
 
 def configs(argv: Sequence[str]) -> int:
-    """Print each shipped config with the first line of its header; the papers' are `reproduce`'s."""
+    """Print each shipped config with its first line; the papers' tables are `reproduce`'s."""
     for file in sorted(shipped_configs().glob("*.yaml")):
         head = file.read_text().splitlines()[0]
         print(f"{file.stem:24} {head.removeprefix('#').strip()}")
