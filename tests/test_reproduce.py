@@ -117,7 +117,7 @@ def test_every_printed_value_belongs_to_a_config() -> None:
     with (cli.shipped_papers() / published.EXPECTED).open(newline="") as stream:
         lines = list(csv.DictReader(stream))
     known = {table.file.stem for table in TABLES}
-    found = {f"{line['paper']}-table{line['table']}" for line in lines}
+    found = {f"{line['paper']}-{line['table']}" for line in lines}
     assert {name for name in found if not name.startswith("scoreopt-table5-")} <= known
     cells = [
         (line["paper"], line["table"], line["row"], line["column"], line["estimand"])
@@ -204,6 +204,18 @@ def test_a_table_runs_and_stands_beside_the_papers(
     shown = {(e["name"], c["attack"]) for e in told for c in e["published"]["cells"]}
     assert shown == {(cell.row, cell.column) for cell in expected(name)}
     assert f"Beside {name}:" in (away / "runs" / name / "table.md").read_text()
+
+
+def test_rows_left_out_take_their_sweeps_along(away: Path) -> None:
+    from adpur.stages import parse
+
+    for network in reproduce.find("scoreopt-table1").networks:
+        stand_in(network, away / network)
+    made = parse("test", ["-c", "scoreopt-table1", "--only=undefended,scoreopt-o", *QUIET])
+    assert set(made.model.rows) == {"undefended", "scoreopt-o"}
+    assert made.folder == Path("runs/scoreopt-table1-undefended,scoreopt-o")
+    with pytest.raises(ConfigError, match="vary: no row 'nobody'"):
+        parse("test", ["-c", "scoreopt-table1", "--only=scoreopt-o", "--vary={nobody: {t: [1]}}"])
 
 
 def test_a_difference_is_outside_where_both_intervals_end(

@@ -96,7 +96,7 @@ def expected(table: str) -> list[Cell]:
     """The printed cells of a table, `ssni-table4` for example; none where all were lost."""
     with (cli.shipped_papers() / EXPECTED).open(newline="") as stream:
         lines = list(csv.DictReader(stream))
-    return [_cell(line) for line in lines if f"{line['paper']}-table{line['table']}" == table]
+    return [_cell(line) for line in lines if f"{line['paper']}-{line['table']}" == table]
 
 
 def beside(run: Run) -> list[Beside]:
