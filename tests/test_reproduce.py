@@ -139,17 +139,17 @@ def test_a_difference_is_outside_where_both_intervals_end(
     acc = 100 * next(o.correct.mean() for c, o in run.outcomes.items() if c.attack == "pgd50")
     cells = [
         Cell("plain", "pgd50", "acc", acc + 1, 0.5, 512),
-        Cell("plain", "pgd50", "acc", acc - 60, 0, 512),
+        Cell("plain", "pgd50", "acc", acc + 40, 0, 512),
         Cell("plain", "clean", "seconds", 0.5, 0, 0),
         Cell("plain", "elsewhere", "acc", 50, 0, 512),
         Cell("plain", "pgd50", "claimed", 50, 0, 512),
     ]
     monkeypatch.setattr(published, "expected", lambda table: cells if table == "mine" else [])
     near, far, slow = published.beside(run)
-    assert near.difference == pytest.approx(-1) and far.difference == pytest.approx(60)
+    assert near.difference == pytest.approx(-1) and far.difference == pytest.approx(-40)
     assert "outside" not in near.cells()[-1] and "outside" in far.cells()[-1]
     assert near.tolerance > near.cell.half > 4 and slow.ours == pytest.approx(2 / 40 / 6)
     assert slow.cells()[-1] == f"{slow.difference:+.2f}" and "+- 0.5" in near.cells()[2]
     told = next(entry for entry in results(run) if entry["name"] == "plain")
-    assert told["published"]["cells"][1]["difference"] == pytest.approx(60)
+    assert told["published"]["cells"][1]["difference"] == pytest.approx(-40)
     assert "published" not in next(entry for entry in results(run) if entry["name"] != "plain")
