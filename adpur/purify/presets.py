@@ -51,7 +51,7 @@ def ddpm(
         jitter: t* is uniform on t - jitter to t + jitter (DiffPure's `rand_t`).
         corrector: signal-to-noise ratio of an extra Langevin corrector, 0.16 in ADDT Table 10.
         clamp: clamp the result to [0, 1].
-        schedule: whose steps; the network's own by default, `ddpm_schedule` for EDM or score_sde ones.
+        schedule: whose steps; the network's own by default; `ddpm_schedule` for EDM or score_sde.
     """
     step, grid = _corrected(Ancestral(eta=eta), corrector), Strided(stride)
     return Diffusion(_jittered(t, jitter), grid, step, clamp=clamp, schedule=schedule)
