@@ -14,7 +14,7 @@ _HOMES = {
     "adpur.addt.mapping": [
         "RBGM", "Mapping", "RandomOrder", "Rescaled", "ReverseRBGM", "Standardised", "Unmapped",
     ],
-    "adpur.addt.objective": ["EDMWeighted", "EpsMSE", "Objective"],
+    "adpur.addt.objective": ["DenoisingLoss", "EDMWeighted", "EpsMSE"],
     "adpur.addt.perturbation": ["Clean", "Perturbation", "Weight"],
     "adpur.analyse.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.defense": ["Defense", "Prediction"],
@@ -32,6 +32,7 @@ _HOMES = {
     "adpur.lit.addt": ["ADDT"],
     "adpur.lit.callbacks.average": ["EMA"],
     "adpur.lit.callbacks.cost": ["Cost"],
+    "adpur.lit.callbacks.checkpoint": ["LastCheckpoint"],
     "adpur.lit.callbacks.figures": ["Gallery", "LevelHistograms"],
     "adpur.lit.callbacks.frechet": ["FrechetDistance"],
     "adpur.lit.callbacks.protocol": ["StandardV1"],

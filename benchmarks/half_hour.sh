@@ -10,6 +10,7 @@ set -euo pipefail
 : "${ADPUR_CIFAR10_CLASSIFIER:?a CIFAR-10 ResNet-56 checkpoint}"
 OUT=${OUT:-runs/half_hour} DIFFUSION=${DIFFUSION:-00:08:00} ADDT=${ADDT:-00:06:00} IMAGES=${IMAGES:-256}
 PRECISION=${PRECISION:-bf16-mixed} WIDTH=${WIDTH:-64}
+EMA='{class_path: adpur.EMA, init_args: {decay: 0.999}}'
 export WANDB_MODE=${WANDB_MODE:-offline}
 
 adpur fit -c diffusion_cifar10 --run "$OUT/diffusion" --model.export="$OUT/weights/diffusion" \
@@ -17,7 +18,7 @@ adpur fit -c diffusion_cifar10 --run "$OUT/diffusion" --model.export="$OUT/weigh
     --model.unet.down_block_types="[DownBlock2D, DownBlock2D, DownBlock2D]" \
     --model.unet.up_block_types="[UpBlock2D, UpBlock2D, UpBlock2D]" \
     --model.unet.layers_per_block=2 --model.unet.norm_num_groups=16 --model.unet.dropout=0.0 \
-    --model.lr=4e-4 --model.warmup=200 --trainer.callbacks.decay=0.999 \
+    --model.lr=4e-4 --model.warmup=200 --trainer.callbacks="[$EMA, {class_path: adpur.SampleGrid}]" \
     --trainer.max_time="00:$DIFFUSION" --trainer.precision="$PRECISION"
 
 adpur fit -c addt_cifar10 --run "$OUT/addt" --model.export="$OUT/weights/addt" \

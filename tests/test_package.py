@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import adpur
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -67,3 +69,8 @@ def test_every_dependency_is_pinned_without_addresses() -> None:
     for requirement in wanted:
         assert re.split(r"[>=\[]", requirement)[0].lower().replace("_", "-") in names
     assert "://" not in pins and "@" not in pins
+
+
+def test_a_public_name_means_one_thing() -> None:
+    names = [name for home in adpur._HOMES.values() for name in home]
+    assert sorted(names) == adpur.__all__

@@ -20,18 +20,19 @@ class ImagePGD:
     """Signed gradient ascent in an Linf ball, the images kept in [0, 1] (Madry et al. 2018).
 
     Args:
-        eps, step_size: in units of [0, 1] images.
+        eps: in units of [0, 1] images.
+        step_size: likewise; eps / 2 by default.
         steps: iterations.
         random_start: from a uniform point of the ball, or from the image itself.
     """
 
     eps: float = 8 / 255
-    step_size: float = 4 / 255
+    step_size: float | None = None
     steps: int = 5
     random_start: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.eps > 0 and self.step_size > 0 and self.steps > 0):
+        if not (self.eps > 0 and self._step > 0 and self.steps > 0):
             raise ConfigError(f"eps, step_size and steps must be positive, got {self}")
 
     def search(self, x: Tensor, losses: Losses, noise: Noise) -> tuple[Tensor, Tensor]:
@@ -46,7 +47,7 @@ class ImagePGD:
             delta.requires_grad_()
             loss = losses(x + delta, k)
             grad = torch.autograd.grad(loss.sum(), delta)[0]
-            delta = self._inside(x, delta.detach() + self.step_size * grad.sign())
+            delta = self._inside(x, delta.detach() + self._step * grad.sign())
             met.append(loss.detach())
         return delta, torch.stack(met)
 
@@ -58,6 +59,10 @@ class ImagePGD:
 
         with borrowed(classifier, train=False):
             return x + self.search(x, losses, noise)[0]
+
+    @property
+    def _step(self) -> float:
+        return self.eps / 2 if self.step_size is None else self.step_size
 
     def _inside(self, x: Tensor, delta: Tensor) -> Tensor:
         return (x + delta.clamp(-self.eps, self.eps)).clamp(0, 1) - x

@@ -9,7 +9,7 @@ from adpur.addt.case import Case
 from adpur.types import expand
 
 
-class Objective(ABC):
+class DenoisingLoss(ABC):
     """A weight of ||x_0 - x0_hat||^2 at each time."""
 
     @abstractmethod
@@ -22,7 +22,7 @@ class Objective(ABC):
 
 
 @dataclass(frozen=True)
-class EpsMSE(Objective):
+class EpsMSE(DenoisingLoss):
     """gamma_t^2: equal to ||eps_hat - eps'||^2 (DDPM's L_simple; ADDT Algorithm 1, line 14).
 
     Algorithm 1 and the released code have gamma inside the norm, Eq. 8 outside; this is the former.
@@ -34,7 +34,7 @@ class EpsMSE(Objective):
 
 
 @dataclass(frozen=True)
-class EDMWeighted(Objective):
+class EDMWeighted(DenoisingLoss):
     """(sigma^2 + sigma_data^2) / (sigma sigma_data)^2 (Karras et al. 2022, Table 1).
 
     Args:

@@ -51,7 +51,11 @@ class Tally:
 
 def shown(height: int, width: int) -> list[tuple[int, int]]:
     """The pixels of ADDT Fig. 9: [1, 1], a quarter of the way, the middle."""
-    return [(1, 1), (height // 4, width // 4), (height // 2, width // 2)]
+    return [
+        (min(1, height - 1), min(1, width - 1)),
+        (height // 4, width // 4),
+        (height // 2, width // 2),
+    ]
 
 
 def counted(values: Tensor, bins: int) -> Tensor:

@@ -2,18 +2,19 @@
 
 from typing import Any
 
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
-from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from adpur.addt.case import Case
-from adpur.addt.objective import EpsMSE, Objective
+from adpur.addt.objective import DenoisingLoss, EpsMSE
 from adpur.addt.perturbation import Mixture, Perturbation
+from adpur.errors import ConfigError
 from adpur.level import ScoreNorm
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
-from adpur.lit.training import Lent
+from adpur.lit.training import Lent, warmed
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.types import to_signed
@@ -46,7 +47,7 @@ class ADDT(DenoiserTraining):
         export: str,
         networks: Networks,
         perturbation: Perturbation,
-        objective: Objective | None = None,
+        objective: DenoisingLoss | None = None,
         lr: float = 2e-4,
         betas: tuple[float, float] = (0.95, 0.999),
         weight_decay: float = 1e-6,
@@ -54,9 +55,17 @@ class ADDT(DenoiserTraining):
         dropout: float | None = None,
         score_norms: list[ScoreNorm] | None = None,
         seed: int = 0,
+        compile: str | None = None,
     ) -> None:
+        if dropout is not None and not 0 <= dropout < 1:
+            raise ConfigError(f"dropout: expected a probability below 1, or null, got {dropout}")
         denoiser = networks.denoiser.requires_grad_(True).train()  # as Networks never is
-        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed)
+        if networks.shape not in (None, tuple(denoiser.shape)):
+            raise ConfigError(
+                f"networks: the classifier takes images of {networks.shape}, the diffusion model "
+                f"of {tuple(denoiser.shape)}; ADDT needs two of one size"
+            )
+        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed, compile)
         self.guide = Lent(networks.classifier)
         self.perturbation, self.objective = perturbation, objective or EpsMSE()
         self.betas, self.warmup = betas, warmup
@@ -65,6 +74,16 @@ class ADDT(DenoiserTraining):
                 layer.p = dropout
         self.quarters = nn.ModuleList(MeanMetric() for _ in range(QUARTERS))
         self.last: Mixture | None = None
+
+    def setup(self, stage: str) -> None:
+        """Refuse fp16, in which the search's gradients vanish: nothing scales them."""
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is not None:
+            raise ConfigError(
+                "trainer.precision: ADDT's search needs gradients that fp16 rounds to zero, "
+                f"got {plugin.precision}; take bf16-mixed"
+            )
+        super().setup(stage)
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """Search, mix, and the weighted distance of the restored image to the clean one."""
@@ -79,10 +98,8 @@ class ADDT(DenoiserTraining):
 
     def configure_optimizers(self) -> Any:
         """AdamW at a constant rate after the warm-up."""
-        optimizer = AdamW(
-            self.parameters(), self.lr, self.betas, weight_decay=self.weight_decay, fused=True
-        )
-        schedule = LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / max(1, self.warmup)))
+        optimizer = self._adamw(self.betas)
+        schedule = LambdaLR(optimizer, lambda step: warmed(step, self.warmup))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _report(self, case: Case, mixture: Mixture, losses: Tensor, share: Tensor) -> None:

@@ -20,7 +20,7 @@ from adpur.noise import Noise, Stream
 
 
 class ClassifierTraining(Training):
-    """A classifier on images with Gaussian noise of random strength, or on adversarial ones.
+    """A classifier on images, adversarial or not, with Gaussian noise of random strength.
 
     Args:
         architecture: `CifarResNet` or the name of a timm model.
@@ -48,8 +48,9 @@ class ClassifierTraining(Training):
         weight_decay: float = 1e-4,
         optimizer: OptimizerCallable | None = None,
         seed: int = 0,
+        compile: str | None = None,
     ) -> None:
-        super().__init__(export, lr, weight_decay, seed)
+        super().__init__(export, lr, weight_decay, seed, compile)
         self.arguments = arguments or {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -71,6 +72,21 @@ class ClassifierTraining(Training):
         """This classifier, behind the diffusion model that is lent, if one is."""
         like = next(self.classifier.parameters())
         return Networks(self.classifier, lent.denoiser.to(like) if lent is not None else None)
+
+    @property
+    def trained(self) -> nn.Module:
+        """All of it."""
+        return self.classifier
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """As configured."""
+        return tuple(self.classifier.shape)
+
+    @property
+    def labeller(self) -> nn.Module:
+        """Itself."""
+        return self.classifier
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy."""

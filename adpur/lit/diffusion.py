@@ -12,8 +12,8 @@ from adpur.defense import ROWS
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.training import Lent, Training
-from adpur.models.adapters import DiffusersNet, EpsDenoiser
+from adpur.lit.training import Lent, Training, warmed
+from adpur.models.adapters import DiffusersNet, EpsDenoiser, NetDenoiser
 from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.models.zoo import build_unet, load_denoiser, save_denoiser
@@ -46,11 +46,28 @@ class DenoiserTraining(Training):
         weight_decay: float = 0.0,
         score_norms: list[ScoreNorm] | None = None,
         seed: int = 0,
+        compile: str | None = None,
     ) -> None:
-        super().__init__(export, lr, weight_decay, seed)
+        super().__init__(export, lr, weight_decay, seed, compile)
         self.denoiser = denoiser
         self.score_norms = score_norms or []
         self.eps_mse = torch.nn.ModuleDict({str(t): MeanMetric() for t in self.TIMES})
+
+    @property
+    def trained(self) -> nn.Module:
+        """Without what turns its output into x0_hat, in fp64 and counted."""
+        return self.denoiser.net if isinstance(self.denoiser, NetDenoiser) else self.denoiser
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The denoiser's."""
+        return tuple(self.denoiser.shape)
+
+    @property
+    def labeller(self) -> nn.Module | None:
+        """The guide."""
+        guide = self.guide
+        return None if guide is None else guide.like(next(self.denoiser.parameters()))
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """||eps_hat - eps||^2 at fixed times, with the same noise at every epoch."""
@@ -98,7 +115,7 @@ class DiffusionTraining(DenoiserTraining):
 
     Args:
         unet: constructor arguments of diffusers' `UNet2DModel`.
-        warmup: steps of linear warm-up.
+        warmup: steps of linear warm-up; 0 for none.
         cosine: fall to 0 along a cosine after it, or stay constant (Ho et al.).
         score_norms: SSNI statistics to measure on the validation images and save beside the
             weights.
@@ -114,6 +131,7 @@ class DiffusionTraining(DenoiserTraining):
         cosine: bool = True,
         score_norms: list[ScoreNorm] | None = None,
         seed: int = 0,
+        compile: str | None = None,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -121,7 +139,7 @@ class DiffusionTraining(DenoiserTraining):
         size = unet["sample_size"]
         shape = (unet["in_channels"], *((size, size) if isinstance(size, int) else size))
         denoiser = EpsDenoiser(DiffusersNet(net), DiscreteVP(), shape)
-        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed)
+        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed, compile)
         self.warmup, self.cosine = warmup, cosine
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
@@ -136,6 +154,6 @@ class DiffusionTraining(DenoiserTraining):
 
         def factor(step: int) -> float:
             angle = torch.tensor(torch.pi * min(step / steps, 1.0) if self.cosine else 0.0)
-            return min(1.0, (step + 1) / self.warmup) * (0.5 + 0.5 * float(angle.cos()))
+            return warmed(step, self.warmup) * (0.5 + 0.5 * float(angle.cos()))
 
         return [optimizer], [{"scheduler": LambdaLR(optimizer, factor), "interval": "step"}]

@@ -54,6 +54,7 @@ class AutoWandbLogger(WandbLogger):
         if kwargs.get("resume") is None:  # the command line passes None explicitly
             kwargs["resume"] = "allow"
         super().__init__(project=project, save_dir=save_dir, mode=mode or wandb_mode(), **kwargs)
+        self._wandb_init.pop("anonymous", None)  # wandb warns of the word, Lightning always says it
 
     @rank_zero_only
     def log_weights(self, folder: Path, fingerprint: str) -> None:

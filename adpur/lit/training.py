@@ -6,11 +6,16 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.plugins.precision import HalfPrecision, MixedPrecision
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor, nn
+from torch.compiler import list_backends
 from torch.optim import AdamW
 
-from adpur.lit.data.base import Batch
+from adpur.addt.case import borrowed
+from adpur.errors import ConfigError
+from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import AutoWandbLogger
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
@@ -43,10 +48,19 @@ class Training(pl.LightningModule):
         lr: peak learning rate of AdamW.
         weight_decay: AdamW's.
         seed: of every draw.
+        compile: torch.compile's backend for the trained network, such as `inductor`; None for none.
     """
 
-    def __init__(self, export: str, lr: float, weight_decay: float = 0.0, seed: int = 0) -> None:
+    def __init__(
+        self,
+        export: str,
+        lr: float,
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        compile: str | None = None,
+    ) -> None:
         super().__init__()
+        self.backend = compile
         self.export, self.lr, self.weight_decay, self.seed = Path(export), lr, weight_decay, seed
 
     @abstractmethod
@@ -64,6 +78,35 @@ class Training(pl.LightningModule):
         `Networks` freezes what it is given: ask for it within `adpur.addt.case.borrowed`.
         """
 
+    @property
+    @abstractmethod
+    def trained(self) -> nn.Module:
+        """The network `compile` compiles: all of the trained one that is worth it."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of the images it takes."""
+
+    @property
+    @abstractmethod
+    def labeller(self) -> nn.Module | None:
+        """The classifier that needs a logit for every label, if any."""
+
+    def setup(self, stage: str) -> None:
+        """Take the trainer's precision before a checkpoint is restored, which Lightning does after.
+
+        Compiling in place leaves the names of weights, averages and exports what they are.
+        """
+        self._check_precision()
+        self._check_data()
+        self.trainer.precision_plugin.convert_module(self)
+        if self.backend is not None:
+            if self.backend not in list_backends(exclude_tags=None):
+                known = ", ".join(list_backends())
+                raise ConfigError(f"compile: expected one of {known}, got {self.backend}")
+            self.trained.compile(backend=self.backend)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """One step; dropout's generator is set from the position, so a resume repeats it."""
         trainer = self.trainer
@@ -71,21 +114,81 @@ class Training(pl.LightningModule):
         torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 4099 + part)
         loss = self.loss(batch, self._noise(batch[2], Source.TRAIN))
         self.log("train/loss", loss, prog_bar=True)
-        return loss
+        return loss * self._share(batch_idx)
 
     @rank_zero_only
     def on_fit_end(self) -> None:
-        """Export, unless the fit was stopped early; averaged weights are in place by now."""
+        """Export, unless the fit was stopped early."""
         if not self.trainer.interrupted:
+            self._take_averages()
             made = fingerprint(self.write(self.export))
             print(f"weights: {self.export}")
             for logger in self.loggers:
                 if isinstance(logger, AutoWandbLogger):
                     logger.log_weights(self.export, made)
 
+    def _check_precision(self) -> None:
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, HalfPrecision):
+            raise ConfigError(
+                "trainer.precision: expected 32-true, bf16-mixed or 64-true, got "
+                f"{plugin.precision}, in which weights are too coarse to train"
+            )
+
+    def _check_data(self) -> None:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, ImageData):
+            return
+        if tuple(data.shape) != self.shape:
+            raise ConfigError(
+                f"data: expected images of {self.shape} (channels, height, width), which the "
+                f"model takes, got {tuple(data.shape)}; take other data, weights or `shape`"
+            )
+        known = self._logits()
+        if known is not None and data.classes > known:
+            raise ConfigError(
+                f"data: expected at most {known} classes, which the classifier has a logit for, "
+                f"got {data.classes}"
+            )
+
+    def _logits(self) -> int | None:
+        """How many the labeller has."""
+        net = self.labeller
+        if net is None:
+            return None
+        black = torch.zeros(1, *self.shape).to(next(self.parameters()))
+        with borrowed(net, train=False):
+            return int(net(black).shape[1])
+
+    def _share(self, batch_idx: int) -> float:
+        """What makes a mean of the parts of an epoch's last step, which may be fewer.
+
+        Lightning divides every part by the number that a whole step has.
+        """
+        parts: int = self.trainer.accumulate_grad_batches
+        left = self.trainer.num_training_batches - batch_idx // parts * parts
+        return parts / min(parts, left)
+
+    def _take_averages(self) -> None:
+        """What Lightning does when training ends, and leaves out where no step was left to do."""
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, WeightAveraging):
+                callback.on_train_end(self.trainer, self)
+
     def _noise(self, index: Tensor, source: Source) -> Noise:
         step = self.global_step if source is Source.TRAIN else 0
         return Noise(index, self.seed, source, restart=step >> 20, iteration=step & 0xFFFFF)
 
-    def _adamw(self) -> AdamW:
-        return AdamW(self.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
+    def _adamw(self, betas: tuple[float, float] = (0.9, 0.999)) -> AdamW:
+        # Lightning clips no gradients of a fused optimizer in mixed precision
+        fused = not isinstance(self.trainer.precision_plugin, MixedPrecision)
+        return AdamW(self.parameters(), self.lr, betas, weight_decay=self.weight_decay, fused=fused)
+
+
+def warmed(step: int, warmup: int) -> float:
+    """The share of the learning rate at a step of a linear warm-up of `warmup` steps, or none.
+
+    >>> warmed(0, 4), warmed(9, 4), warmed(0, 0)
+    (0.25, 1.0, 1.0)
+    """
+    return min(1.0, (step + 1) / max(1, warmup))

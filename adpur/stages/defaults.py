@@ -5,7 +5,6 @@ import os
 import warnings
 from pathlib import Path
 
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger
 
 from adpur.lit.loggers import AutoWandbLogger, RowRuns
@@ -17,13 +16,6 @@ def default_loggers(stage: str, folder: Path) -> list[Logger]:
     if stage == "fit":
         return [csv, AutoWandbLogger(save_dir=str(folder), name=folder.name)]
     return [csv, RowRuns(group=folder.name, save_dir=str(folder))] if stage == "test" else [csv]
-
-
-def checkpoints(folder: Path) -> ModelCheckpoint:
-    """The newest state, every epoch and whenever the fit is stopped."""
-    return ModelCheckpoint(
-        folder / "checkpoints", save_last=True, save_top_k=0, save_on_exception=True
-    )
 
 
 def quiet() -> None:

@@ -6,16 +6,17 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 from adpur.cli import resolve_config
 from adpur.errors import ConfigError
+from adpur.lit.callbacks.checkpoint import LastCheckpoint
 from adpur.lit.callbacks.cost import Cost
 from adpur.lit.callbacks.progress import Progress
 from adpur.lit.data.share import Shard
 from adpur.lit.trainer import Trainer
-from adpur.stages.defaults import checkpoints, default_loggers
+from adpur.stages.defaults import default_loggers
 from adpur.stages.keep import KeepConfig
 from adpur.sweep import Vary, choose, expand
 
@@ -112,11 +113,12 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Results below the run folder, loggers and a bar unless the config has its own."""
         config = self._get(self.config_init, "trainer")
-        callbacks = config["callbacks"] = list(config["callbacks"] or [])
+        given = config["callbacks"] or []
+        callbacks = config["callbacks"] = list(given) if isinstance(given, list) else [given]
         if config["enable_progress_bar"] is not False and not _any(callbacks, ProgressBar):
             callbacks.append(Progress())
-        if self.stage == "fit" and not _any(callbacks, ModelCheckpoint):
-            callbacks.append(checkpoints(self.folder))
+        if self.stage == "fit" and not _any(callbacks, LastCheckpoint):
+            callbacks.append(LastCheckpoint())
         if self.stage == "fit" and not _any(callbacks, Cost):
             callbacks.append(Cost())
         if config["logger"] is None:

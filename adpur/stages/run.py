@@ -13,6 +13,7 @@ from adpur.errors import ConfigError
 from adpur.explain import explain, ours
 from adpur.lit.data.base import ImageData
 from adpur.lit.evaluation import Evaluation
+from adpur.lit.signals import requeued
 from adpur.lit.training import Training
 from adpur.stages.defaults import quiet
 from adpur.stages.folder import set_aside
@@ -81,7 +82,7 @@ def work(cli: CLI, stage: str, argv: Sequence[str]) -> None:
     if isinstance(cli.model, Evaluation):
         test(cli, cli.model, argv)
     else:
-        if cli.config["fresh"]:
+        if cli.config["fresh"] and not requeued():
             set_aside(cli.folder)
         last = _last(cli)
         resume = str(last) if last.is_file() else None

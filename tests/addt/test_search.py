@@ -201,6 +201,7 @@ def test_image_pgd_reaches_the_corner_of_a_linear_problem() -> None:
     noise = Noise(torch.arange(6))
     assert torch.allclose(pgd.against(classifier, x, y, noise), corner)
     assert classifier.weight.grad is None and classifier.weight.requires_grad
+    assert torch.allclose(ImagePGD(0.1, steps=2).against(classifier, x, y, noise), corner)
     started = ImagePGD(0.1, 0.05, 1, random_start=True).against(classifier, x, y, noise)
     assert (started - x).abs().max() <= 0.1 + 1e-12 and not torch.allclose(started, corner)
 

@@ -12,6 +12,7 @@ from cifar import tiny_cifar_weights
 from diffusers.training_utils import EMAModel
 from test_zoo import UNET
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from toy import trainer
 
 import adpur
@@ -80,6 +81,17 @@ def test_ema_is_diffusers() -> None:
             assert torch.allclose(averaged, theirs.shadow_params[0], atol=1e-6)
     with pytest.raises(ConfigError, match="decay"):
         EMA(decay=1.0)
+
+
+def test_ema_counts_the_batches_of_batch_norm_and_averages_its_statistics() -> None:
+    live, average = nn.BatchNorm2d(2), EMA(0.5, power=None)._average
+    averaged = AveragedModel(live, multi_avg_fn=average, use_buffers=True)
+    for k in range(3):
+        live(torch.full((4, 2, 3, 3), float(k)))
+        averaged.update_parameters(live)
+    assert averaged.module.num_batches_tracked == live.num_batches_tracked == 3
+    wanted = 0.5 * (0.5 * 0 + 0.5 * 0.1) + 0.5 * 0.29  # running means 0, 0.1, 0.29
+    assert torch.allclose(averaged.module.running_mean, torch.full((2,), wanted))
 
 
 def test_a_fit_trains_the_diffusion_model_alone(tmp_path: Path) -> None:

@@ -163,6 +163,12 @@ def mixture(found: Tensor, add: Tensor, losses: Tensor) -> Mixture:
     return Mixture((1 - add**2).sqrt(), add, found, found, losses)
 
 
+def test_an_image_of_one_pixel_has_rank_0() -> None:
+    tally = Tally(1.0)
+    tally.add(mixture(torch.ones(2, 3, 1, 1), torch.tensor([0.1, 0.2]).double(), torch.ones(5, 2)))
+    assert tally.counts["ranks"].tolist() == [[[2]] * 3] * 3
+
+
 def test_a_tally_counts_ranks_shares_and_stretches() -> None:
     found = torch.arange(16.0).view(1, 1, 4, 4).repeat(2, 1, 1, 1)
     found[1] = -found[1]

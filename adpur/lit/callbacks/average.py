@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
+from lightning.pytorch.plugins.precision import DoublePrecision
 from torch import Tensor
 
 from adpur.errors import ConfigError
@@ -37,6 +39,17 @@ class EMA(WeightAveraging):
             return self.decay
         return min(self.decay, 1 - (1 + updates) ** -self.power)
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Copy the module; Lightning makes it fp64 only later, after a checkpoint is restored."""
+        super().setup(trainer, pl_module, stage)
+        if self._average_model is not None and isinstance(
+            trainer.precision_plugin, DoublePrecision
+        ):
+            self._average_model.double()
+
     @torch.no_grad()
     def _average(self, averaged: Any, current: Any, updates: Tensor | int) -> None:
-        torch._foreach_lerp_(averaged, current, 1 - self.kept(int(updates)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - self.kept(int(updates)))
+        else:  # batch norm's count of batches
+            torch._foreach_copy_(averaged, current)

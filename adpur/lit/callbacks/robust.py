@@ -7,6 +7,7 @@ from torchmetrics import MeanMetric
 
 from adpur.addt.case import borrowed
 from adpur.defense import ROWS, Defense
+from adpur.errors import ConfigError
 from adpur.gradient import Exact, GradientMode
 from adpur.judge import Bench, Verdict, judge
 from adpur.lit.callbacks.first import FirstImages
@@ -62,7 +63,8 @@ class RobustValidation(FirstImages):
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Refuse now what could not work at the first validation."""
-        assert isinstance(pl_module, Training)
+        if not isinstance(pl_module, Training):
+            raise ConfigError("RobustValidation belongs in the callbacks of a fit")
         with borrowed(pl_module, train=False):
             self._defense(pl_module)
 

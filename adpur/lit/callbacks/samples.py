@@ -30,6 +30,11 @@ class SampleGrid(pl.Callback):
             raise ConfigError(f"SampleGrid count must be a positive integer, got {count}")
         self.count, self.sampler = count, Sampler(stride)
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse now what has nothing to draw."""
+        if not isinstance(pl_module, DenoiserTraining):
+            raise ConfigError("SampleGrid needs a fit of a diffusion model")
+
     @rank_zero_only
     def on_validation_batch_end(
         self,

@@ -30,13 +30,17 @@ class SearchFigures(pl.Callback):
             raise ConfigError(f"SearchFigures top must be positive, got {top}")
         self.tally = Tally(top)
 
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse now what has no search."""
+        if not isinstance(pl_module, ADDT):
+            raise ConfigError("SearchFigures belongs in the callbacks of a fit of adpur.ADDT")
+
     @rank_zero_only
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         """Count the step; a fit without a search has nothing to count."""
-        if not isinstance(pl_module, ADDT):
-            raise ConfigError("SearchFigures belongs in the callbacks of a fit of adpur.ADDT")
+        assert isinstance(pl_module, ADDT)
         if pl_module.last is not None and len(pl_module.last.losses):
             self.tally.add(pl_module.last)
 

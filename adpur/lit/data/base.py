@@ -106,9 +106,10 @@ class ImageData(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, int]:
         """Which batch of which epoch is done: the trainer's word, as it fetches one ahead."""
-        loop: Any = self.trainer.fit_loop  # type: ignore[union-attr]
-        return {"epoch": loop.epoch_progress.current.processed,
-                "given": loop.epoch_loop.batch_progress.current.processed}  # fmt: skip
+        trainer: Any = self.trainer
+        done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        epoch, given = divmod(done, trainer.num_training_batches)
+        return {"epoch": epoch, "given": given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Start the next training loader there."""
