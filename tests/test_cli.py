@@ -117,7 +117,7 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
         ),
         (
             ["test", "--model.networks.default.init_args.denoiser=lost"],
-            "weights 'lost' not found as a folder; shipped: digits/classifier, digits/diffusion",
+            "weights 'lost' not found as a folder; shipped: digits/addt, digits/classifier",
         ),
         (["test", "--data.limit=5000"], "limit=5000 is more than the 360 images of test"),
         (["test", "--threads=0"], "threads must be a positive integer, got 0"),
