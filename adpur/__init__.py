@@ -70,7 +70,8 @@ _HOMES = {
     "adpur.purify.chain": ["Chain", "Resized"],
     "adpur.purify.diffusion": ["Diffusion"],
     "adpur.purify.presets": [
-        "addt_ddim", "addt_ddpm", "ddim", "ddpm", "edm", "gdmp", "gns", "gns_surrogate",
+        "addt_ddim", "addt_ddpm", "ddim", "ddpm", "ddpm_schedule", "edm", "gdmp", "gns",
+        "gns_surrogate",
         "one_shot", "revpure", "scoreopt_n", "scoreopt_o", "ssni", "ssni_l", "ssni_n", "vp_sde",
     ],
     "adpur.purify.scoreopt": ["SR", "Anchored", "Diff", "Objective", "ScoreOpt"],

@@ -48,6 +48,8 @@ class Evaluation(pl.LightningModule):
         workers: chunks run at a time on a CPU; by default, the cores that are left idle by
             torch's own threads. Changes no bit.
         store: keep every attacked image (`Records.adversarial` reads them back), not examples only.
+        table: the published table this run repeats; its values stand beside the run's in reports.
+            Changes no number.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Evaluation(pl.LightningModule):
         trust: Literal["none", "quick", "full"] = "quick",
         workers: int | None = None,
         store: bool = False,
+        table: str | None = None,
     ) -> None:
         super().__init__()
-        self.workers, self.store = workers, store
+        self.workers, self.store, self.table = workers, store, table
         self.gallery = gallery
         self.trust = Level(trust)
         if draws < 1 or select < 1:
@@ -124,7 +127,10 @@ class Evaluation(pl.LightningModule):
         if self.trainer.is_global_zero:
             try:
                 shared = self.data.shard.of > 1
-                about = {"architectures": identity.architectures(self.defenses)}
+                about = {
+                    "architectures": identity.architectures(self.defenses),
+                    "table": self.table,
+                }
                 self.records.claim(self.identity(), self.columns, about, shared)
             except ConfigError as error:
                 refusal = str(error)

@@ -128,7 +128,7 @@ def test_folders_are_described(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_what_is_wrong_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights", str(tmp_path / "none")]) == 2
-    assert "shipped: digits/classifier" in capsys.readouterr().err
+    assert "shipped: digits/addt, digits/classifier" in capsys.readouterr().err
     (tmp_path / "config.json").write_text("{")
     assert main(["weights", str(tmp_path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
