@@ -26,6 +26,7 @@ usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
   weights    known checkpoints, or what a folder holds   adpur weights digits/diffusion
   report     tables, curves and a page of finished runs  adpur report runs/ssni_digits
   dashboard  a W&B view that compares evaluations        adpur dashboard ssni_digits
+  reproduce  a table of a paper, or a list of all        adpur reproduce ssni-table4
   configs    list the shipped configs
 
 Results go to runs/<config name>; the same command continues an unfinished run.
@@ -37,6 +38,10 @@ Results go to runs/<config name>; the same command continues an unfinished run.
 """
 
 
+MODULES = (
+    "audit", "predict", "calibrate", "convert", "weights", "report", "dashboard", "reproduce",
+)  # fmt: skip
+"""Commands with a module of their own in `adpur.commands`."""
 DISK = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EDQUOT}
 """What a full, read-only or misnamed place answers: the user's to mend, not a traceback's."""
 
@@ -77,6 +82,11 @@ def shipped_configs() -> Path:
     return Path(str(resources.files("adpur"))) / "configs"
 
 
+def shipped_papers() -> Path:
+    """The folder of the papers' tables, one config each, with the values they expect."""
+    return shipped_configs() / "papers"
+
+
 def resolve_config(value: str) -> str:
     """The file a config name means: in the working folder, $ADPUR_CONFIG_PATH, or shipped.
 
@@ -85,19 +95,20 @@ def resolve_config(value: str) -> str:
     if "\n" in value or value == "-" or os.path.isabs(value):
         return value
     extra = filter(None, os.environ.get("ADPUR_CONFIG_PATH", "").split(os.pathsep))
-    for base in (Path.cwd(), *map(Path, extra), shipped_configs()):
+    shipped = (shipped_configs(), shipped_papers())
+    for base in (Path.cwd(), *map(Path, extra), *shipped):
         for file in (base / value, base / f"{value}.yaml"):
             if file.is_file():
                 return str(file)
     import difflib
 
-    names = [file.stem for file in sorted(shipped_configs().glob("*.yaml"))]
+    names = [file.stem for folder in shipped for file in sorted(folder.glob("*.yaml"))]
     near = difflib.get_close_matches(value.removesuffix(".yaml"), names) or names
     raise ConfigError(f"no config {value!r}; nearest: {', '.join(near)} (adpur configs lists all)")
 
 
 def configs(argv: Sequence[str]) -> int:
-    """Print each shipped config with the first line of its header."""
+    """Print each shipped config with its first line; the papers' tables are `reproduce`'s."""
     for file in sorted(shipped_configs().glob("*.yaml")):
         head = file.read_text().splitlines()[0]
         print(f"{file.stem:24} {head.removeprefix('#').strip()}")
@@ -111,16 +122,13 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
         from adpur.stages import run
 
         return lambda argv: run(name, argv)
-    if name in ("audit", "predict", "report", "dashboard", "calibrate", "convert", "weights"):
+    if name in MODULES:
         from importlib import import_module
 
         command: Callable[[Sequence[str]], int] = import_module(f"adpur.commands.{name}").main
         return command
     import difflib
 
-    known = [
-        "fit", "validate", "test", "audit", "predict", "calibrate", "convert", "weights", "report",
-        "dashboard", "configs",
-    ]  # fmt: skip
+    known = ["fit", "validate", "test", *MODULES, "configs"]
     near = difflib.get_close_matches(name, known) or known
     raise ConfigError(f"no command {name!r}; nearest: {', '.join(near)} (adpur --help)")

@@ -11,7 +11,7 @@ from adpur.defense import Defense, Prediction
 from adpur.errors import AttackError, ConfigError
 from adpur.metrics.scoreboard import Score
 from adpur.noise import Noise
-from adpur.threat.ball import Linf, Norm
+from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.losses import Margin
 from adpur.threat.oracle import fooled
@@ -65,24 +65,24 @@ class Bench(NamedTuple):
 @torch.no_grad()
 def judge(
     defense: Defense, x: Tensor, y: Tensor, noise: Noise, bench: Bench,
-    search: Search = unattacked, knowledge: Knowledge = Knowledge(), norm: Norm = Linf(),
+    search: Search = unattacked, knowledge: Knowledge = Knowledge(), norm: Threat = Linf(),
     eps: float = 0.0, trace: Trace | None = None,
 ) -> Verdict:  # fmt: skip
     """Score images `(B, C, H, W)` under whatever `search` makes of them.
 
-    The result is projected onto the ball of radius `eps` and predicted again under N evaluation
-    keys: a search's own claim of success counts for nothing. At eps 0 the scores are those of the
-    clean images, exactly. Each of `knowledge.seeds` pools is attacked and judged on its own.
+    What the threat `norm` admits of the result at `eps` is predicted again under N evaluation keys:
+    a search's own claim of success counts for nothing. At eps 0 the scores are those of the clean
+    images, exactly. Each of `knowledge.seeds` pools is attacked and judged on its own.
     """
     trace = trace if trace is not None else Trace(len(x))
     outs, chosen, sizes, cosines, images = [], [], [], [], []
     for known in knowledge.each():
         with torch.enable_grad():
             image, cosine = search(x, y, noise, known, trace)
-        found = _projected(image.detach(), x, norm, eps, trace)
+        found, size = _admitted(image.detach(), x, norm, eps, trace)
         outs.append(_evaluated(defense, found, noise, known, bench))
         chosen.append(_selected(defense, found, noise, known, bench))
-        sizes.append(norm.size(found - x))
+        sizes.append(size)
         cosines.append(cosine if cosine is not None else torch.full_like(sizes[-1], torch.nan))
         images.append(found)
     out = Prediction(*(torch.cat(parts) for parts in zip(*outs, strict=True)))
@@ -91,19 +91,20 @@ def judge(
     return Verdict(scores, images[0], out.image[: len(x)])
 
 
-def _projected(image: Tensor, x: Tensor, norm: Norm, eps: float, trace: Trace) -> Tensor:
-    """What an attack returned, brought into the ball and the range; nothing else is mended."""
+def _admitted(
+    image: Tensor, x: Tensor, norm: Threat, eps: float, trace: Trace
+) -> tuple[Tensor, Tensor]:
+    """What an attack returned, brought into its set, and sizes; nothing else is mended."""
     if image.shape != x.shape or image.dtype != x.dtype or not torch.isfinite(image).all():
         raise AttackError(
             f"the attack returned {tuple(image.shape)} {image.dtype} images"
             f"{'' if torch.isfinite(image).all() else ' that are not all finite'}; "
             f"expected finite {tuple(x.shape)} {x.dtype}"
         )
-    found = norm.project(image, x, eps)
-    beyond = (norm.size(image - x) - eps).clamp_min(0)
-    beyond = beyond.maximum((image - image.clamp(0, 1)).abs().flatten(1).amax(1).double())
-    trace.outside = [max(a, b) for a, b in zip(trace.outside, beyond.tolist(), strict=True)]
-    return found
+    found = norm.admitted(image, x, eps)
+    beyond = zip(trace.outside, found.excess.tolist(), strict=True)
+    trace.outside = [max(a, b) for a, b in beyond]
+    return found.image, found.size
 
 
 def _evaluated(

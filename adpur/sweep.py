@@ -14,8 +14,8 @@ Vary = dict[str, dict[str, list[Any]]]
 """
 
 
-def choose(config: Any, rows: list[str]) -> None:
-    """Keep some rows of a parsed config, and the blocks that attack them."""
+def choose(config: Any, rows: list[str]) -> set[str]:
+    """Keep some rows of a parsed config, and the blocks that attack them; the other rows' names."""
     defenses = config.model.init_args.defenses
     for row in rows:
         if row not in defenses:
@@ -29,6 +29,7 @@ def choose(config: Any, rows: list[str]) -> None:
         if not named or callback.init_args.only:
             kept.append(callback)
     config.trainer.callbacks = kept
+    return set(defenses) - set(rows)
 
 
 def expand(config: Any, vary: Vary) -> None:

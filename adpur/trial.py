@@ -10,8 +10,9 @@ from adpur.judge import Bench, Found, Search, Verdict, judge
 from adpur.metrics.scoreboard import CLEAN, Column
 from adpur.noise import Noise
 from adpur.threat.attack import Attack
+from adpur.threat.compare import gradient_cosine
 from adpur.threat.knowledge import Knowledge
-from adpur.threat.oracle import LevelGradient, Oracle, gradient_cosine
+from adpur.threat.oracle import LevelGradient, Oracle
 from adpur.threat.trace import Trace
 
 

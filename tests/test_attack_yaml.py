@@ -16,6 +16,8 @@ BLOCKS = """
     - {class_path: adpur.Robustness, init_args: {name: sticky, gradient: adpur.BPDA, attack: {class_path: adpur.StickyPGD, init_args: {step_size: 2/255}}}}
     - {class_path: adpur.Robustness, init_args: {name: best, attack: {class_path: adpur.PGD, init_args: {candidates: 4, decay: adpur.CosineDecay, sign_step: true}}}}
     - {class_path: adpur.Robustness, init_args: {name: gowal, attack: {class_path: adpur.PGD, init_args: {decay: {class_path: adpur.StepwiseDecay, init_args: {at: [0.5, 0.75]}}}}}}
+    - {class_path: adpur.Robustness, init_args: {name: stadv, eps: [0.05, 0.1], attack: {class_path: adpur.StAdv, init_args: {tau: 0.1, norm: adpur.Flow}}}}
+    - {class_path: adpur.Robustness, init_args: {name: queries, attack: {class_path: adpur.spsa_1280, init_args: {norm: adpur.L2}}}}
     - {class_path: adpur.Robustness, init_args: {name: transfer, source: undefended, attack: {class_path: adpur.PGD}}}
 """
 
@@ -38,11 +40,14 @@ def test_every_attack_is_reached_from_yaml(tmp_path: Path) -> None:
         "sticky",
         "best",
         "gowal",
+        "stadv",
+        "queries",
         "transfer",
     ]
     fgsm, square = blocks["fgsm"].attacks[0], blocks["square"].attacks
     assert fgsm.eps == 8 / 255 and fgsm.steps == 1 and not fgsm.random_start
     assert [type(a) for a in square] == [Square, Square] and [a.eps for a in square] == [0.1, 0.2]
+    assert [a.eps for a in blocks["stadv"].attacks] == [0.05, 0.1]
     assert blocks["gowal"].attacks[0].decay.at == (0.5, 0.75)
     assert blocks["transfer"].source == "undefended"
 
@@ -50,4 +55,10 @@ def test_every_attack_is_reached_from_yaml(tmp_path: Path) -> None:
 def test_a_missing_file_of_stored_images_is_one_line(tmp_path: Path) -> None:
     block = "    - {class_path: adpur.Robustness, init_args: {name: saved, attack: {class_path: adpur.Saved, init_args: {path: nowhere}}}}"
     with pytest.raises(ConfigError, match="expected a safetensors file or a folder of them"):
+        parse("test", ["-c", config(tmp_path, block), "--trainer.logger=false"])
+
+
+def test_an_attack_in_a_ball_takes_no_flow(tmp_path: Path) -> None:
+    block = "    - {class_path: adpur.Robustness, init_args: {name: flow, attack: {class_path: adpur.PGD, init_args: {norm: adpur.Flow}}}}"
+    with pytest.raises(ConfigError, match="norm"):
         parse("test", ["-c", config(tmp_path, block), "--trainer.logger=false"])

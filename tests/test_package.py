@@ -29,6 +29,7 @@ def test_the_wheel_works_from_any_folder(wheel: Path, tmp_path: Path) -> None:
         "import adpur, sys; from adpur.cli import main, resolve_config; "
         "from adpur.models.files import find_weights; "
         "print(adpur.__file__); print(resolve_config('ssni_digits')); "
+        "print(resolve_config('ssni-table4')); "
         "print(find_weights('digits/diffusion') / 'unet')"
     )
     out = subprocess.run(

@@ -11,6 +11,7 @@ from adpur.models.files import find_weights
 from adpur.models.zoo import load_denoiser
 from adpur.noise import Noise
 from adpur.norms import STATISTICS, save_reference
+from adpur.purify.chain import brought
 
 
 def main(argv: Sequence[str]) -> int:
@@ -28,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
     images, _, index = data().stacked("validation")
     folder = find_weights(args.weights)
     scorer = load_denoiser(folder).eval()
+    images = brought(images, scorer.shape[1:])
     wanted = ScoreNorm(args.horizon, args.levels)
     found = calibrate(images, Noise(index, args.seed), scorer, wanted, ROWS)
     save_reference(found, folder)

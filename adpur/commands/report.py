@@ -7,6 +7,7 @@ from pathlib import Path
 from adpur.figures import draw_levels
 from adpur.report.page import page
 from adpur.report.paired import paired
+from adpur.report.published import comparison
 from adpur.report.run import Run, read_run
 from adpur.report.table import notes, show_run, table, write_tables
 
@@ -42,7 +43,8 @@ def main(argv: Sequence[str]) -> int:
 def show_all(runs: Sequence[Run], folder: Path) -> None:
     """Print the tables of several runs and write them into a folder of their own."""
     said = dict.fromkeys(note for run in runs for note in notes(run))
-    text = "\n".join([*table(runs), "", *said])
+    papers = [line for run in runs for line in comparison(run)]
+    text = "\n".join([*table(runs), "", *said, *papers])
     print(text)
     write_tables(runs, text, folder)
     print(f"\ntables:  {folder}/table.md, {folder}/table.csv, {folder}/results.json")

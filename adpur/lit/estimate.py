@@ -133,9 +133,7 @@ class Estimate:
         if found.gradients:
             oracle = trial.oracle(self.y, self.noise, trial.knowledge.each()[0])
             _, grad = oracle.value_and_grad(x, 0, found.copies)
-            x = norm.project(
-                x + eps * norm.direction(grad), x, eps
-            )  # where t(x) is what it will be
+            x = norm.ascent(x, grad, eps)  # where t(x) is what it will be
             query = self._measured(trial.defense, lambda: oracle.value_and_grad(x, 1, found.copies))
             rows = len(x) * found.copies
             total += query.times((found.gradients + 2 * trial.cosine) / rows)

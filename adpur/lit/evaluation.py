@@ -23,7 +23,7 @@ from adpur.metrics.scoreboard import Column, Outcome
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.records import Records, describe
-from adpur.threat.ball import Linf, Norm
+from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace
 from adpur.trial import Block
@@ -48,6 +48,8 @@ class Evaluation(pl.LightningModule):
         workers: chunks run at a time on a CPU; by default, the cores that are left idle by
             torch's own threads. Changes no bit.
         store: keep every attacked image (`Records.adversarial` reads them back), not examples only.
+        table: the published table this run repeats; its values stand beside the run's in reports.
+            Changes no number.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Evaluation(pl.LightningModule):
         trust: Literal["none", "quick", "full"] = "quick",
         workers: int | None = None,
         store: bool = False,
+        table: str | None = None,
     ) -> None:
         super().__init__()
-        self.workers, self.store = workers, store
+        self.workers, self.store, self.table = workers, store, table
         self.gallery = gallery
         self.trust = Level(trust)
         if draws < 1 or select < 1:
@@ -124,7 +127,10 @@ class Evaluation(pl.LightningModule):
         if self.trainer.is_global_zero:
             try:
                 shared = self.data.shard.of > 1
-                about = {"architectures": identity.architectures(self.defenses)}
+                about = {
+                    "architectures": identity.architectures(self.defenses),
+                    "table": self.table,
+                }
                 self.records.claim(self.identity(), self.columns, about, shared)
             except ConfigError as error:
                 refusal = str(error)
@@ -166,7 +172,7 @@ class Evaluation(pl.LightningModule):
         batch: Batch,
         search: Search = unattacked,
         knowledge: Knowledge = Knowledge(),
-        norm: Norm = Linf(),
+        norm: Threat = Linf(),
     ) -> None:
         """Score the images of a batch that the records lack (`adpur.judge.judge`)."""
         with torch.inference_mode(False):

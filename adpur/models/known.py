@@ -37,6 +37,20 @@ class Checkpoint:
     accuracy: str = ""
 
 
+def _timm(architecture: str, called: str, accuracy: str = "") -> Checkpoint:
+    """Torchvision's first ImageNet classifier of an architecture, as timm publishes it."""
+    return Checkpoint(
+        f"{architecture.replace('_', '-')}-imagenet",
+        f"timm/{architecture}.tv_in1k on Hugging Face: torchvision's first {called}, 3x224x224",
+        "model.safetensors",
+        "BSD-3-Clause",
+        f'put beside it config.json: {{"architecture": "{architecture}", "init_args": '
+        '{"num_classes": 1000}, "shape": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": '
+        "[0.229, 0.224, 0.225]}",
+        accuracy=accuracy,
+    )
+
+
 KNOWN = (
     Checkpoint(
         "ddpm-cifar10",
@@ -95,16 +109,9 @@ KNOWN = (
         sha256="4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367",
         accuracy="93.39 (its authors)",
     ),
-    Checkpoint(
-        "resnet50-imagenet",
-        "timm/resnet50.tv_in1k on Hugging Face: torchvision's first ResNet-50, 3x224x224",
-        "model.safetensors",
-        "BSD-3-Clause",
-        'put beside it config.json: {"architecture": "resnet50", "init_args": {"num_classes": '
-        '1000}, "shape": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, '
-        "0.225]}",
-        accuracy="76.15 (ScoreOpt, Table 13)",
-    ),
+    _timm("resnet50", "ResNet-50", "76.15 (ScoreOpt, Table 13)"),
+    _timm("resnet152", "ResNet-152"),
+    _timm("wide_resnet50_2", "WideResNet-50-2", "78.48 (ScoreOpt, Table 13)"),
 )
 """In the order the papers are read: diffusion models, then classifiers."""
 

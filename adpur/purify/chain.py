@@ -100,12 +100,12 @@ class Resized(Around):
 
     def seen(self, x: Tensor) -> Tensor:
         """What the inner purifier sees."""
-        return self.inner.seen(_resize(x, (self.size, self.size)))
+        return self.inner.seen(brought(x, (self.size, self.size)))
 
     def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """Up, inner, down."""
-        out = self.inner.purify(_resize(x, (self.size, self.size)), noise, levels, context)
-        return out._replace(image=_resize(out.image, (x.shape[2], x.shape[3])))
+        out = self.inner.purify(brought(x, (self.size, self.size)), noise, levels, context)
+        return out._replace(image=brought(out.image, (x.shape[2], x.shape[3])))
 
 
 def _holds_chain(purifier: Purifier) -> bool:
@@ -122,5 +122,8 @@ def _anew(purifier: Purifier, x: Tensor, noise: Noise, known: Levels, context: C
         return Levels(purifier.levels(norm, noise), norm, nfe)
 
 
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size, mode="bilinear", align_corners=False)
+def brought(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Images at another size `(H, W)`, bilinear; themselves where it is theirs."""
+    return (
+        x if x.shape[2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
+    )

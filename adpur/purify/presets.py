@@ -24,8 +24,13 @@ from adpur.purify.base import Purifier, replaced
 from adpur.purify.chain import Chain
 from adpur.purify.diffusion import Diffusion
 from adpur.purify.scoreopt import Diff, Objective, ScoreOpt
-from adpur.schedule import VE, LinearVP, NoiseSchedule
+from adpur.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
 from adpur.step import Ancestral, Corrected, EulerMaruyama, Heun, Step
+
+
+def ddpm_schedule() -> NoiseSchedule:
+    """The linear betas of Ho et al. (2020); in YAML, `DiscreteVP` means checking 1,000 numbers."""
+    return DiscreteVP()
 
 
 def ddpm(
@@ -46,7 +51,7 @@ def ddpm(
         jitter: t* is uniform on t - jitter to t + jitter (DiffPure's `rand_t`).
         corrector: signal-to-noise ratio of an extra Langevin corrector, 0.16 in ADDT Table 10.
         clamp: clamp the result to [0, 1].
-        schedule: whose steps; the network's own by default, `DiscreteVP` for EDM or score_sde ones.
+        schedule: whose steps; the network's own by default; `ddpm_schedule` for EDM or score_sde.
     """
     step, grid = _corrected(Ancestral(eta=eta), corrector), Strided(stride)
     return Diffusion(_jittered(t, jitter), grid, step, clamp=clamp, schedule=schedule)

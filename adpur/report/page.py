@@ -7,7 +7,7 @@ from adpur.figures import draw_galleries
 from adpur.metrics.scoreboard import Column
 from adpur.metrics.statistics import Estimate
 from adpur.records import Records
-from adpur.report import curves, html
+from adpur.report import curves, html, published
 from adpur.report.markdown import label
 from adpur.report.run import Run
 from adpur.report.sweeps import attack_sweeps, row_sweeps
@@ -45,6 +45,7 @@ def comparison(runs: Sequence[Run]) -> Iterator[str]:
 
 def alone(run: Run) -> Iterator[str]:
     """Everything that is one run's own."""
+    yield from _published(run)
     yield from _trust(run)
     yield from _curves(run)
     yield from _matrix(run)
@@ -77,6 +78,13 @@ def _points(runs: Sequence[Run]) -> Iterator[tuple[str, tuple[Estimate, Estimate
 
 def _told(runs: Sequence[Run], run: Run, row: str) -> str:
     return named(run, row) if len(runs) == 1 else f"{run.folder.name}: {named(run, row)}"
+
+
+def _published(run: Run) -> Iterator[str]:
+    """Ours beside the paper's, where the run repeats a table."""
+    if found := [one.cells() for one in published.beside(run)]:
+        yield html.paragraph(f"Beside {run.about['table']}. {published.NOTE}")
+        yield html.table(published.HEAD, found)
 
 
 def _trust(run: Run) -> Iterator[str]:

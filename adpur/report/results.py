@@ -10,6 +10,7 @@ from adpur.metrics.scoreboard import Column, Outcome
 from adpur.metrics.statistics import Estimate
 from adpur.metrics.threats import Threat, by_threat, union_of
 from adpur.report.markdown import radius
+from adpur.report.published import of_row
 from adpur.report.run import Run
 
 AUTOATTACK = ("APGD", "APGD", "FAB", "Square")
@@ -52,7 +53,7 @@ def _common(run: Run, row: str) -> dict[str, Any]:
         "versions": identity["versions"],
         "identity_sha256": run.sha256,
     }
-    return entry | _trust(run, row)
+    return entry | of_row(run, row) | _trust(run, row)
 
 
 def _attacked(run: Run, row: str, danger: Threat, columns: list[Column]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from adpur.metrics.scoreboard import Column, Outcome
 from adpur.report.markdown import label, markdown
+from adpur.report.published import comparison
 from adpur.report.quote import quotes
 from adpur.report.results import results
 from adpur.report.run import Run, read_run
@@ -22,7 +23,7 @@ DAGGER = "†"
 def show_run(folder: Path) -> None:
     """Print a run's table and where everything is, and write the tables beside the records."""
     run = read_run(folder)
-    text = "\n".join([*table([run]), "", *notes(run)])
+    text = "\n".join([*table([run]), "", *notes(run), *comparison(run)])
     text = "\n".join([text, "", *run.trust.lines(sum(run.seconds.values()))]).rstrip()
     print("\n" + text)
     write_tables([run], text, folder)

@@ -25,7 +25,7 @@ class CLI(LightningCLI):
     """LightningCLI for one stage; config names, run folders, and errors as one line."""
 
     def __init__(self, stage: str, argv: list[str]) -> None:
-        self.stage = stage
+        self.stage, self.words = stage, argv
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
@@ -96,9 +96,8 @@ class CLI(LightningCLI):
         only, vary = self.config["only"], self.config["vary"]
         if only or vary:
             self.config["run"] = str(self.folder)
-            if only:
-                choose(self.config, only.split(","))
-            expand(self.config, vary or {})
+            left_out = choose(self.config, only.split(",")) if only else ()
+            expand(self.config, {row: s for row, s in (vary or {}).items() if row not in left_out})
             self.config["only"] = self.config["vary"] = None
             self.config = self.parser.parse_object(self.config)
 
@@ -106,7 +105,9 @@ class CLI(LightningCLI):
     def folder(self) -> Path:
         """runs/<name of the first config and what was chosen of it>, or what `--run` says."""
         name = Path(str(self.config["config"][0])).stem
-        chosen = [self.config["only"], *(f"vary-{row}" for row in self.config["vary"] or ())]
+        asked = any(word.split("=")[0] == "--vary" for word in self.words)  # not in the file
+        vary = self.config["vary"] if asked else ()
+        chosen = [self.config["only"], *(f"vary-{row}" for row in vary or ())]
         return Path(self.config["run"] or Path("runs") / "-".join([name, *filter(None, chosen)]))
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:

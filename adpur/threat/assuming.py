@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from adpur.threat.attack import Attack
-from adpur.threat.ball import Linf, Norm
+from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import Oracle
 
@@ -21,13 +21,13 @@ class Assuming(Attack):
         attack: the search.
         knowledge: what it takes for true.
         eps: radius in [0, 1] units, in place of the attack's own.
-        norm: of the ball, in place of the attack's own.
+        norm: what may be done, in place of the attack's own.
     """
 
     attack: Attack
     knowledge: Knowledge
     eps: float = 8 / 255
-    norm: Norm = Linf()
+    norm: Threat = Linf()
 
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.threat.ball import Norm
+from adpur.threat.ball import Threat
 from adpur.threat.choice import MEMBERS
 from adpur.threat.oracle import Oracle
 
@@ -16,11 +16,11 @@ from adpur.threat.oracle import Oracle
 class Attack(ABC):
     """A search for an adversarial image; what it returns is projected and judged by others.
 
-    Leaves are frozen dataclasses with at least `eps` and `norm`.
+    Leaves are frozen dataclasses with at least `eps` and `norm`, what may be done to an image.
     """
 
     eps: float
-    norm: Norm
+    norm: Threat
 
     @abstractmethod
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:

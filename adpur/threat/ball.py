@@ -1,7 +1,9 @@
 """Threat models as values: what a perturbation may be, and how to move inside."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,8 +13,45 @@ from adpur.threat.patches import Bumps, Patches, Signs
 from adpur.types import expand
 
 
-class Norm(ABC):
+class Admitted(NamedTuple):
+    """Images `(B, C, H, W)` a threat allows, the size `(B,)` of what was done to each, in the unit
+    of eps, and by how much `(B,)` those they stand for were outside; both fp64.
+    """
+
+    image: Tensor
+    size: Tensor
+    excess: Tensor
+
+
+class Threat(ABC):
+    """What may be done to an image: sets around it that grow with eps, within the range [0, 1]."""
+
+    @abstractmethod
+    def admitted(self, image: Tensor, origin: Tensor, eps: float) -> Admitted:
+        """What is judged in place of `image`: it, or what is near it in the set of `origin`."""
+
+    @abstractmethod
+    def ascent(self, x: Tensor, grad: Tensor, eps: float) -> Tensor:
+        """One step of steepest ascent, all of eps long, from `x` along the image gradient."""
+
+    @abstractmethod
+    def reach(self, radius: float, pixels: int) -> float | None:
+        """The eps whose set holds the Linf ball of this radius; None if there is none."""
+
+
+class Norm(Threat):
     """A family of balls around an image, always cut with the image range [0, 1]."""
+
+    def admitted(self, image: Tensor, origin: Tensor, eps: float) -> Admitted:
+        """The projection; outside by the norm beyond eps, or by the values beyond the range."""
+        found = self.project(image, origin, eps)
+        beyond = (self.size(image - origin) - eps).clamp_min(0)
+        past = (image - image.clamp(0, 1)).abs().flatten(1).amax(1).double()
+        return Admitted(found, self.size(found - origin), beyond.maximum(past))
+
+    def ascent(self, x: Tensor, grad: Tensor, eps: float) -> Tensor:
+        """FGSM (Goodfellow et al. 2015), in this norm."""
+        return self.project(x + eps * self.direction(grad), x, eps)
 
     @abstractmethod
     def size(self, delta: Tensor) -> Tensor:
@@ -47,6 +86,10 @@ class Linf(Norm):
         """Largest absolute change."""
         return delta.double().abs().flatten(1).amax(dim=1)
 
+    def reach(self, radius: float, pixels: int) -> float:
+        """Itself."""
+        return radius
+
     def project(self, x: Tensor, origin: Tensor, eps: float) -> Tensor:
         """Clamp to the cube, then to the range."""
         return torch.clamp(x, origin - eps, origin + eps).clamp(0, 1)
@@ -76,6 +119,10 @@ class L2(Norm):
     def size(self, delta: Tensor) -> Tensor:
         """Euclidean length; in fp64, so that no bit depends on how the sum was split."""
         return delta.double().flatten(1).norm(dim=1)
+
+    def reach(self, radius: float, pixels: int) -> float:
+        """The distance of the cube's corners."""
+        return radius * math.sqrt(pixels)
 
     def project(self, x: Tensor, origin: Tensor, eps: float) -> Tensor:
         """Scale back to the sphere, then clamp, which only brings x nearer to its origin."""

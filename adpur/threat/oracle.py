@@ -236,14 +236,3 @@ def fooled(logits: Tensor, y: Tensor) -> Tensor:
     mean = ordered_mean(margin)
     wrong = (logits.argmax(2) != y).double().sum(0)
     return wrong + mean / (2 + 2 * mean.abs())
-
-
-def gradient_cosine(oracle: Oracle, x: Tensor, eot: int) -> Tensor:
-    """Cosine `(B,)` of an oracle's mean gradient to the deployed purifier's, on the same keys.
-
-    What a surrogate, a substitute or BPDA is worth; NaN where either is zero.
-    """
-    own = replace(oracle, trace=None)
-    exact = replace(own, view=oracle.defense.purifier)
-    one, other = (o.value_and_grad(x, 0, eot)[1].flatten(1) for o in (own, exact))
-    return (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.threat.attack import Attack, check_budget
-from adpur.threat.ball import Linf, Norm
+from adpur.threat.ball import Linf, Threat
 from adpur.threat.oracle import Oracle
 
 
@@ -27,7 +27,7 @@ class Saved(Attack):
     Args:
         path: a file, or a folder of them.
         eps: radius they are projected to.
-        norm: Linf or L2.
+        norm: Linf, L2 or Flow.
 
     Raises:
         ConfigError: if there is no such file, an image that is evaluated is not there, or it is
@@ -36,7 +36,7 @@ class Saved(Attack):
 
     path: str = field(compare=False)
     eps: float = 8 / 255
-    norm: Norm = Linf()
+    norm: Threat = Linf()
     sha256: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -62,7 +62,7 @@ class Saved(Attack):
                 f"Saved: expected floating-point images {tuple(x.shape[1:])}, "
                 f"got {images.dtype} {tuple(images.shape[1:])} in {self.path}"
             )
-        return self.norm.project(images.to(x), x, self.eps)
+        return self.norm.admitted(images.to(x), x, self.eps).image
 
     def files(self) -> list[Path]:
         """The safetensors files, sorted by name."""

@@ -14,8 +14,8 @@ from adpur.judge import judge
 from adpur.models.keyed import Seeded, seeded
 from adpur.noise import Stream
 from adpur.threat.attack import Attack, changed
+from adpur.threat.compare import gradient_cosine
 from adpur.threat.losses import Margin
-from adpur.threat.oracle import gradient_cosine
 from adpur.trial import Trial
 from adpur.trust.finding import Case, Grade, Measured, Probe, graded
 from adpur.types import expand

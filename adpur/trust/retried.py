@@ -2,8 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
-
 from adpur.defense import Defense
 from adpur.judge import Bench
 from adpur.metrics.scoreboard import Outcome
@@ -11,9 +9,8 @@ from adpur.metrics.statistics import Estimate, mean_accuracy
 from adpur.models.keyed import Seeded
 from adpur.purify.base import Identity
 from adpur.threat.attack import Attack, changed
-from adpur.threat.ball import Linf, Norm
 from adpur.threat.knowledge import Knowledge
-from adpur.threat.pgd import fgsm
+from adpur.threat.onestep import OneStep
 from adpur.trial import Trial
 from adpur.trust.finding import Case, Grade, Level, Measured, Record, Review, climbs, graded
 from adpur.trust.recorded import BLIND, TOLERANCE, gap
@@ -32,7 +29,7 @@ class FirstStep(Review):
         if not climbs(case, record):
             return Measured(Grade.INFO, BLIND)
         attack = case.trial.attack
-        weak = _again(case, replace(case.trial, attack=fgsm(attack.eps, attack.norm)))
+        weak = _again(case, replace(case.trial, attack=OneStep(attack.eps, attack.norm)))
         low = gap(record.largest, weak).low
         shares = [o.correct.mean() for o in (_same(record.largest, weak), weak)]
         return graded(low > TOLERANCE, f"{shares[0]:.1%} against FGSM's {shares[1]:.1%}")
@@ -80,7 +77,11 @@ class LargeEps(Review):
         """Attack at both radii, steps in proportion."""
         if not climbs(case, record):
             return Measured(Grade.INFO, BLIND)
-        found = {r: mean_accuracy(_again(case, _at(case, r)).correct) for r in (0.5, 1.0)}
+        norm, pixels = case.trial.attack.norm, case.x[0].numel()
+        radii = {r: eps for r in (0.5, 1.0) if (eps := norm.reach(r, pixels)) is not None}
+        if not radii:
+            return Measured(Grade.INFO, f"no eps of {type(norm).__name__} reaches every image")
+        found = {r: mean_accuracy(_again(case, _at(case, e)).correct) for r, e in radii.items()}
         left = [r for r, share in found.items() if _above_chance(share, _classes(case))]
         return graded(bool(left), ", ".join(f"{r}: {s.value:.1%}" for r, s in found.items()))
 
@@ -145,17 +146,12 @@ def _harder(attack: Attack, factor: int) -> Attack:
     return changed(attack, steps=lambda n: factor * n)
 
 
-def _at(case: Case, radius: float) -> Trial:
-    """The trial at another Linf radius, or the L2 radius that reaches as far."""
+def _at(case: Case, eps: float) -> Trial:
+    """The trial at another radius."""
     attack = case.trial.attack
-    eps = _reach(attack.norm, radius, case.x[0].numel())
     scale = eps / attack.eps if attack.eps else 1.0
     wider = changed(attack, eps=lambda e: eps, step_size=lambda s: s * scale)
     return replace(case.trial, attack=wider)
-
-
-def _reach(norm: Norm, radius: float, pixels: int) -> float:
-    return radius if isinstance(norm, Linf) else radius * float(np.sqrt(pixels))
 
 
 def _classes(case: Case) -> int:

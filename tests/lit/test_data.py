@@ -87,6 +87,12 @@ def test_a_stratified_subset_has_as_many_of_each_class(count: int) -> None:
     assert set(Digits(subset=Stratified(count // 2 or 1, 1)).subset) <= set(data.subset)
 
 
+def test_a_limit_lowers_the_count_of_a_subset() -> None:
+    assert Digits(subset=First(9), limit=4).subset == Digits(subset=First(4)).subset
+    assert Digits(subset=First(3), limit=4).subset == Digits(subset=First(3)).subset
+    assert Digits(limit=4).subset == Digits(subset=Random(4)).subset
+
+
 def test_a_choice_that_cannot_be_made_is_refused() -> None:
     with pytest.raises(ConfigError, match="Stratified: 359 images need 37 of each class, and one"):
         assert Digits(subset=Stratified(359)).subset
@@ -94,8 +100,6 @@ def test_a_choice_that_cannot_be_made_is_refused() -> None:
         assert Digits(subset=First(361)).subset
     with pytest.raises(ConfigError, match="expected a positive count, got 0"):
         assert Digits(subset=Random(0)).subset
-    with pytest.raises(ConfigError, match="give one of the two"):
-        Digits(subset=First(3), limit=3)
     with pytest.raises(ConfigError, match="289 is more than the 288 images of validation"):
         Digits(validation=First(289)).val_dataloader()
 

@@ -1,7 +1,9 @@
 """Every attack there is, small and strong, and the problems the laws put to them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from problems import SHAPE, GaussianDenoiser, LinearClassifier, WavyDenoiser, images
@@ -15,6 +17,7 @@ from adpur import (
     Constant,
     Defense,
     Diffusion,
+    Flow,
     Identity,
     Knowledge,
     Linf,
@@ -22,6 +25,7 @@ from adpur import (
     Networks,
     Noise,
     Norm,
+    OneStep,
     Oracle,
     Purifier,
     RandomNoise,
@@ -30,21 +34,24 @@ from adpur import (
     ScoreNorm,
     Sigmoid,
     Square,
+    StAdv,
     StickyPGD,
     Strided,
+    Threat,
     fgsm,
 )
 from adpur.models.fingerprint import fingerprint
+from adpur.threat.flow import warped
 
 NORMS: list[Norm] = [Linf(), L2()]
-Make = Callable[[float, Norm], Attack]
+Make = Callable[[float, Threat], Attack]
 
 
 @dataclass(frozen=True)
 class Case:
     """An attack in two sizes.
 
-    `quick` is for the laws; `strong` must reach the share `reaches` of the closed-form worst case,
+    `norms` are the threats it knows. `quick` is for the laws; `strong` must reach the share `reaches` of the closed-form worst case,
     of the mean over draws too. `gates`: it leaves alone what it takes for broken, as published.
     """
 
@@ -53,6 +60,7 @@ class Case:
     strong: Make
     reaches: float
     gates: bool = False
+    norms: tuple[Threat, ...] = tuple(NORMS)
 
 
 CASES = [
@@ -98,7 +106,23 @@ CASES = [
         0.9999,
         gates=True,
     ),
+    Case(
+        "one-step",
+        lambda eps, norm: OneStep(eps, norm, eot=2),
+        lambda eps, norm: OneStep(eps, norm, eot=2),
+        0.9999,
+        norms=(Flow(), *NORMS),
+    ),
+    Case(
+        "stadv",
+        lambda eps, norm: StAdv(eps, norm, steps=2, eot=2, candidates=2, select=2, restarts=2),
+        lambda eps, norm: StAdv(eps, norm, steps=30, tau=0.0, eot=2, select=2),
+        0.999,
+        norms=(Flow(),),
+    ),
 ]
+KINDS = [(case, norm) for case in CASES for norm in case.norms]
+"""Every attack in every threat it knows."""
 
 REFERENCE = Reference(
     30, 8, 20, 45, count=9, horizon=20, levels=2, scorer=fingerprint(WavyDenoiser())
@@ -123,6 +147,18 @@ def oracle(
     return Oracle(defense, purifier, y, noise, knowledge, random=random)
 
 
+def furthest(x: Tensor, grad: Tensor, eps: float) -> Tensor:
+    """The most that <grad, x' - x> gains `(B,)` over flows within eps, x' - x bilinear in every cell
+    and so greatest at a corner of one, or where the bound cuts it.
+    """
+    reach = eps * x.shape[-1] / 2
+    stops = [-reach, *range(math.ceil(-reach), math.floor(reach) + 1), reach]
+    moves = torch.tensor(list(product(stops, stops)), dtype=x.dtype)
+    flows = (move.view(1, 2, 1, 1).expand(len(x), -1, *x.shape[2:]) for move in moves)
+    gains = [(grad * (warped(x, flow) - x)).sum(1) for flow in flows]
+    return torch.stack(gains).amax(0).flatten(1).sum(1)
+
+
 @dataclass(frozen=True)
 class Affine:
     """Two classes, a margin affine in x, images far from the boundary and from the range's border:
@@ -133,7 +169,9 @@ class Affine:
     x: Tensor
     grad: Tensor
 
-    def worst(self, eps: float, norm: Norm) -> Tensor:
+    def worst(self, eps: float, norm: Threat) -> Tensor:
+        if norm == Flow():
+            return furthest(self.x, self.grad, eps)
         order = 1 if norm == Linf() else 2
         return eps * self.grad.flatten(1).norm(p=order, dim=1)
 

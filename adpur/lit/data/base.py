@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, Literal
 
 import lightning.pytorch as pl
@@ -27,7 +28,7 @@ class ImageData(pl.LightningDataModule):
         limit: evaluate on this many images, a fixed choice by `subset_seed`; all by default.
         subset_seed: which images `limit` keeps.
         evaluate: the split `adpur test` reads; choices belong on `validation`.
-        subset: which images of it, where `limit` does not say enough.
+        subset: which images of it, where `limit` does not say enough; `limit` lowers its count.
         validation: which validation images a fit looks at; all by default.
         flip: training images are mirrored at random, by (seed, epoch, image).
         crop: training images are moved by up to so many pixels, likewise (4 on CIFAR).
@@ -56,12 +57,10 @@ class ImageData(pl.LightningDataModule):
             raise ConfigError(
                 f"batch_size and limit must be positive, got {batch_size} and {limit}"
             )
-        if limit is not None and subset is not None:
-            raise ConfigError("limit abbreviates a subset of adpur.Random; give one of the two")
         if workers < 0:
             raise ConfigError(f"workers: expected 0 (none) or more processes, got {workers}")
         self.batch_size, self.workers = batch_size, workers
-        self.choice = Random(limit, subset_seed) if limit is not None else subset
+        self.choice = _limited(subset, limit, subset_seed)
         self.validation, self.augment = validation, Augment(flip, crop)
         self.evaluate: Split = evaluate
         self.seed = 0
@@ -162,3 +161,12 @@ class ImageData(pl.LightningDataModule):
     def _place(self) -> tuple[int, int]:
         trainer = self.trainer
         return (trainer.global_rank, trainer.world_size) if trainer is not None else (0, 1)
+
+
+def _limited(subset: Subset | None, limit: int | None, seed: int) -> Subset | None:
+    """`limit` alone is a random choice; beside a subset it lowers its count."""
+    if limit is None:
+        return subset
+    if subset is None:
+        return Random(limit, seed)
+    return replace(subset, count=min(limit, subset.count))  # type: ignore[type-var]
