@@ -1,7 +1,6 @@
 """`adpur reproduce`: what a table needs, one of each paper run, and ours beside the paper's."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,7 @@ QUIET = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("ADPUR_")]:
-        monkeypatch.delenv(variable)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("away")
 
 
 def test_the_list_names_every_table_without_torch(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,6 @@
 """The papers' tables: every config says what it needs, has a cell for each printed value, is built."""
 
 import csv
-import os
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,7 @@ NAMED = [pytest.param(table, id=table.file.stem) for table in TABLES]
 QUIET = ["--trainer.logger=false", "--trainer.accelerator=cpu"]
 
 
-@pytest.fixture(autouse=True)
-def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for variable in [name for name in os.environ if name.startswith("ADPUR_")]:
-        monkeypatch.delenv(variable)
-    return tmp_path
+pytestmark = pytest.mark.usefixtures("away")
 
 
 @pytest.mark.parametrize("table", NAMED)

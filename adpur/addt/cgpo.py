@@ -84,8 +84,9 @@ class CGPO(Perturbation):
         losses = []
         with borrowed(case.denoiser, self.dropout):
             for k in range(1, self.steps + 1):
-                mapped = self._mapped(delta, noise.fold(draw=k)).requires_grad_()
-                eps = noise.fold(draw=k).normal(case.x, Stream.FORWARD)
+                now = noise.fold(draw=k)
+                mapped = self._mapped(delta, now).requires_grad_()
+                eps = now.normal(case.x, Stream.FORWARD)
                 seen = case.restored(mixed(eps, keep, mapped, add))
                 loss = self.guide.losses(case, seen, eps)
                 found = found + torch.autograd.grad(loss.sum(), mapped)[0]

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 
 from adpur.addt.perturbation import Mixture
-from adpur.addt.ranks import ranks_at
 
 BINS = 100
 
@@ -66,3 +65,17 @@ def counted(values: Tensor, bins: int) -> Tensor:
     """
     empty = torch.zeros(*values.shape[:-1], bins, dtype=torch.int64, device=values.device)
     return empty.scatter_add_(-1, values, torch.ones_like(values))
+
+
+def ranks_at(delta: Tensor, pixels: Tensor) -> Tensor:
+    """Ranks `(B, C, P)` from 0, of the flat positions `pixels` `(P,)` of `delta` `(B, C, H, W)`.
+
+    What `RBGM` sorts by: ties keep the order of the pixels.
+
+    >>> ranks_at(torch.tensor([[[[3.0, 1.0], [2.0, 2.0]]]]), torch.tensor([0, 3]))
+    tensor([[[3, 2]]])
+    """
+    flat = delta.flatten(2).unsqueeze(2)
+    own = flat[:, :, 0, pixels].unsqueeze(-1)
+    earlier = torch.arange(flat.shape[-1], device=delta.device) < pixels.view(-1, 1)
+    return ((flat < own) | ((flat == own) & earlier)).sum(-1)

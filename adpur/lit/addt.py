@@ -88,12 +88,12 @@ class ADDT(DenoiserTraining):
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """Search, mix, and the weighted distance of the restored image to the clean one."""
         x, y, _ = batch
-        share = noise.uniform(x.flatten(1)[:, 0].double(), Stream.TIME)
+        share = self._shares(x, noise)
         case = Case(to_signed(x), y, self._time(share), self.denoiser, self.guide.like(x))
         mixture = self.perturbation.search(case, noise)
         seen = case.restored(mixture(noise.normal(case.x, Stream.FORWARD)))
         losses = self.objective.losses(case, seen.x0)
-        self._report(case, mixture, losses.detach(), share)
+        self._report(mixture, losses.detach(), share)
         return losses.mean()
 
     def configure_optimizers(self) -> Any:
@@ -102,7 +102,7 @@ class ADDT(DenoiserTraining):
         schedule = LambdaLR(optimizer, lambda step: warmed(step, self.warmup))
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
-    def _report(self, case: Case, mixture: Mixture, losses: Tensor, share: Tensor) -> None:
+    def _report(self, mixture: Mixture, losses: Tensor, share: Tensor) -> None:
         self.last = mixture
         for k, metric in enumerate(self.quarters):
             metric.update(losses[(share * QUARTERS).long() == k])  # type: ignore[operator]

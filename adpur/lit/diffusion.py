@@ -100,6 +100,10 @@ class DenoiserTraining(Training):
                 save_reference(measured, folder)
         return written
 
+    def _shares(self, x: Tensor, noise: Noise) -> Tensor:
+        """Where each image's time stands among the training times, uniform on (0, 1)."""
+        return noise.uniform(x.flatten(1)[:, 0].double(), Stream.TIME)
+
     def _time(self, share: Tensor) -> Tensor:
         return self.denoiser.schedule.quantile(share)
 
@@ -144,8 +148,8 @@ class DiffusionTraining(DenoiserTraining):
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """||eps - eps_hat||^2 at a uniform t in 1..T for each image (DDPM Eq. 14)."""
-        share = noise.uniform(batch[0].flatten(1)[:, 0].double(), Stream.TIME)
-        return self._squared_error(batch[0], self._time(share), noise).mean()
+        t = self._time(self._shares(batch[0], noise))
+        return self._squared_error(batch[0], t, noise).mean()
 
     def configure_optimizers(self) -> Any:
         """AdamW with warm-up, and a cosine if wanted."""

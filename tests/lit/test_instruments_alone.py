@@ -32,8 +32,7 @@ from adpur import (
     pretrained,
 )
 from adpur.addt.perturbation import Mixture
-from adpur.addt.ranks import ranks_at
-from adpur.addt.tally import BINS, Tally
+from adpur.addt.tally import BINS, Tally, ranks_at
 from adpur.lit.callbacks import cost
 from adpur.lit.loggers import AutoWandbLogger, log_counts
 from adpur.models.features import Penultimate
