@@ -26,6 +26,7 @@ usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
   weights    known checkpoints, or what a folder holds   adpur weights digits/diffusion
   report     tables, curves and a page of finished runs  adpur report runs/ssni_digits
   dashboard  a W&B view that compares evaluations        adpur dashboard ssni_digits
+  analyse    a figure of a paper, or a list of all       adpur analyse norm-eps -c ssni_digits
   reproduce  a table of a paper, or a list of all        adpur reproduce ssni-table4
   configs    list the shipped configs
 
@@ -40,6 +41,7 @@ Results go to runs/<config name>; the same command continues an unfinished run.
 
 MODULES = (
     "audit", "predict", "calibrate", "convert", "weights", "report", "dashboard", "reproduce",
+    "analyse",
 )  # fmt: skip
 """Commands with a module of their own in `adpur.commands`."""
 DISK = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EDQUOT}

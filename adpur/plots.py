@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from adpur.figures import STYLE
 from adpur.metrics.statistics import Estimate
 
-INK = "#123456"
-"""Stands for the page's own text colour, light or dark, until the plot is written."""
+INK = "#101112"
+"""Near black in a PNG; on a page, the page's own text colour, light or dark (`svg`)."""
 PLOT_STYLE = STYLE | {
     "text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK,
     "ytick.color": INK, "axes.facecolor": "none", "figure.facecolor": "none",
@@ -68,10 +68,10 @@ def lines(
         looks = dict(zip(dict.fromkeys(s.name for s in series), cycle(LOOKS), strict=False))
         for one in series:
             color, marker, dash = looks[one.name]
-            _curve(axes, one, color, marker, dash if joined else "none")
+            curve(axes, one, color, marker, dash if joined else "none")
         axes.set(xlabel=xlabel, ylabel=ylabel)
-        _ticks(axes, [x for one in series for x in one.x], log)
-        _legend(figure, axes)
+        ticks(axes, [x for one in series for x in one.x], log)
+        legend(figure, [axes])
     return figure
 
 
@@ -89,7 +89,7 @@ def forest(names: Sequence[str], columns: Mapping[str, Sequence[Estimate | None]
         axes.set_yticklabels(names)
         axes.invert_yaxis()
         axes.grid(axis="y", visible=False)
-        _legend(figure, axes)
+        legend(figure, [axes])
     return figure
 
 
@@ -103,7 +103,7 @@ def scatter(points: Mapping[str, tuple[Estimate, Estimate]], ylabel: str) -> Fig
                 marker=marker, linewidth=0.8, label=name, linestyle="none",
             )  # fmt: skip
         axes.set(xlabel="clean, percent right", ylabel=ylabel)
-        _legend(figure, axes)
+        legend(figure, [axes])
     return figure
 
 
@@ -143,7 +143,8 @@ def _figure(height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _curve(axes: Axes, one: Series, color: str, marker: str, dash: str) -> None:
+def curve(axes: Axes, one: Series, color: str, marker: str, dash: str) -> None:
+    """One series on `axes`; what stands aside is thin and hollow."""
     label = f"{one.name}, clean" if one.aside else one.name
     axes.plot(
         one.x, one.y, color=color, marker=marker, linestyle=dash, label=label,
@@ -158,7 +159,7 @@ def _curve(axes: Axes, one: Series, color: str, marker: str, dash: str) -> None:
         )
 
 
-def _ticks(axes: Axes, values: Sequence[float], log: bool) -> None:
+def ticks(axes: Axes, values: Sequence[float], log: bool) -> None:
     """The values themselves where they are few; 1, 2, 5 of each decade on a logarithmic axis."""
     few = sorted(set(values))
     if log:
@@ -187,9 +188,11 @@ def _arms(found: Sequence[Estimate]) -> NDArray[np.float64]:
     return 100 * np.array(arms).reshape(-1, 2).T
 
 
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Below the plot, where it hides no data."""
-    handles, labels = axes.get_legend_handles_labels()
+def legend(figure: Figure, plots: Sequence[Axes]) -> None:
+    """Below the plots, where it hides no data; each name once."""
+    shown = [axes.get_legend_handles_labels() for axes in plots]
+    named = {label: handle for both in shown for handle, label in zip(*both, strict=True)}
+    handles, labels = list(named.values()), list(named)
     if len(labels) > 1:
         columns = max(1, min(4, 64 // (max(map(len, labels)) + 6)))
         figure.legend(handles, labels, loc="outside lower center", ncols=columns)

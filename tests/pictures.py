@@ -23,6 +23,11 @@ def draw(file: Path, height: int = 64, width: int = 64, mode: str = "RGB") -> Pa
     return file
 
 
+def ink(file: Path) -> float:
+    """Share of a figure's pixels that are not white: what was drawn."""
+    return float((np.asarray(Image.open(file).convert("L")) < 250).mean())
+
+
 def as_tensor(file: Path, mode: str = "RGB") -> torch.Tensor:
     pixels = np.asarray(Image.open(file).convert(mode), np.float32)
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1) / 255

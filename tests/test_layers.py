@@ -13,7 +13,18 @@ LAYERS = [
     ["purify"],
     ["gradient", "ensemble", "defense"],
     ["threat", "addt"],
-    ["metrics", "store", "records", "figures", "plots", "judge", "trial", "trust", "protocol"],
+    [
+        "metrics",
+        "store",
+        "records",
+        "figures",
+        "plots",
+        "charts",
+        "judge",
+        "trial",
+        "trust",
+        "protocol",
+    ],
     ["lit"],
     ["report", "analyse", "commands", "explain", "sweep", "stages", "cli", "__main__"],
 ]
@@ -24,8 +35,8 @@ ONLY = {  # a package, and the places that may import it
     "timm": ("models",),
     "wandb": ("lit/loggers",),
     "wandb_workspaces": ("lit/dashboard",),
-    "jsonargparse": ("stages",),
-    "matplotlib": ("figures", "plots", "report/html"),
+    "jsonargparse": ("stages", "commands/analyse"),
+    "matplotlib": ("figures", "plots", "charts", "report/html", "analyse/analysis"),
 }
 
 

@@ -1,0 +1,53 @@
+"""What an analysis is: a question about the rows of a test config, a figure and a table."""
+
+import csv
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.figure import Figure
+
+from adpur.analyse.subject import Subject
+from adpur.errors import ConfigError
+from adpur.figures import save
+
+Cell = str | int | float
+
+
+class Answer(NamedTuple):
+    """The numbers, as a table with a heading for each column, and their drawing."""
+
+    heading: tuple[str, ...]
+    rows: Sequence[tuple[Cell, ...]]
+    figure: Figure
+
+
+class Analysis(ABC):
+    """One question; its fields are the options of `adpur analyse NAME`.
+
+    The first line of a subclass's docstring says which figure of which paper it draws.
+    """
+
+    @abstractmethod
+    def ask(self, subjects: Sequence[Subject]) -> Answer:
+        """The answer for these rows, one or several."""
+
+
+def write(answer: Answer, stem: Path) -> tuple[Path, Path]:
+    """The figure as STEM.png and the table as STEM.csv."""
+    table = stem.with_name(f"{stem.name}.csv")
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with table.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(answer.heading)
+        writer.writerows(answer.rows)
+    return save(answer.figure, stem.with_name(f"{stem.name}.png")), table
+
+
+def purifying(subjects: Sequence[Subject]) -> list[Subject]:
+    """Those with a diffusion purifier."""
+    found = [s for s in subjects if s.defense.purifier.depth]
+    if not found:
+        raise ConfigError("this analysis needs a row that purifies; --rows chose none")
+    return found

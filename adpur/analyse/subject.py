@@ -1,0 +1,114 @@
+"""What an analysis looks at: a row of a test config, its images, and who attacks it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adpur.defense import Defense
+from adpur.errors import ConfigError
+from adpur.judge import Bench
+from adpur.lit.callbacks.robustness import Robustness
+from adpur.lit.cores import idle_cores
+from adpur.lit.data.base import ImageData
+from adpur.lit.evaluation import Evaluation
+from adpur.noise import Noise
+from adpur.stages import parse
+from adpur.stages.defaults import quiet
+from adpur.threat.trace import Trace
+from adpur.trial import Block, Trial
+
+
+def silent(text: str) -> None:
+    """Tell nobody."""
+
+
+class Images(NamedTuple):
+    """What the question is asked of: images `(B, C, H, W)`, labels `(B,)` and their keys."""
+
+    x: Tensor
+    y: Tensor
+    noise: Noise
+
+    def first(self, count: int) -> "Images":
+        """The first of them."""
+        return Images(self.x[:count], self.y[:count], self.noise[slice(count)])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A defence under test.
+
+    Args:
+        row: its name in the config.
+        defense, bench: the defence, and how its images are judged.
+        images: those it is asked about.
+        blocks: the attack blocks that name it, in the config's order.
+        tell: told what is being done, line by line.
+    """
+
+    row: str
+    defense: Defense
+    bench: Bench
+    images: Images
+    blocks: tuple[Block, ...] = ()
+    tell: Callable[[str], None] = silent
+
+    def block(self, name: str | None = None) -> Block:
+        """The attack block of a name; by default the first."""
+        known = {block.name: block for block in self.blocks}
+        if not known or (name is not None and name not in known):
+            raise ConfigError(
+                f"row {self.row!r} has no attack block{f' {name!r}' if name else ''}; "
+                f"there is: {', '.join(known) or 'none'}"
+            )
+        return known[name] if name is not None else self.blocks[0]
+
+    def trial(self, block: str | None = None, eps: float | None = None) -> Trial:
+        """A block's trial at `eps`, by default the largest radius of the block."""
+        chosen = self.block(block)
+        return chosen.at(eps if eps is not None else max(chosen.radii), self.bench.random)
+
+    def attacked(self, trial: Trial) -> Tensor:
+        """Adversarial images `(B, C, H, W)` of a trial, brought into its set as `judge` does."""
+        (x, y, noise), attack = self.images, trial.attack
+        trace = Trace(len(x), lambda text: self.tell(f"{self.row}, eps {attack.eps:g}: {text}"))
+        found = trial.search(x, y, noise, trial.knowledge.each()[0], trace)
+        return attack.norm.admitted(found.image.detach(), x, attack.eps).image
+
+
+def subjects(
+    config: str, flags: Sequence[str] = (), limit: int = 64, tell: Callable[[str], None] = silent
+) -> list[Subject]:
+    """The rows of a test config, in its order, each with the first `limit` of its images.
+
+    `flags` are those of `adpur test`; no run folder is touched.
+    """
+    if limit < 1:
+        raise ConfigError(f"expected at least one image, got --images {limit}")
+    quiet()
+    cli = parse("test", ["-c", config, "--trainer.logger=false", *flags])
+    module, data = cli.model, cli.datamodule
+    if not isinstance(module, Evaluation) or not isinstance(data, ImageData):
+        raise ConfigError(f"{config} is not a test config: adpur configs lists those")
+    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Robustness):
+            callback.setup(cli.trainer, module, "test")
+    device = cli.trainer.strategy.root_device
+    module.to(device).eval()
+    images = _images(data, limit, module.seed, device)
+    made = []
+    for row, defense in module.defenses.items():
+        defense.workers = module.workers or idle_cores(cli.trainer)
+        blocks = tuple(b for (name, _), b in module.attacks.items() if name == row)
+        made.append(Subject(row, defense, module.bench(row, images.x), images, blocks, tell))
+    return made
+
+
+def _images(data: ImageData, limit: int, seed: int, device: torch.device) -> Images:
+    split = data.split(data.evaluate)
+    parts = zip(*(split[i] for i in data.subset[:limit]), strict=True)
+    x, y, index = (torch.stack(part).to(device) for part in parts)
+    return Images(x, y, Noise(index, seed))

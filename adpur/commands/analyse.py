@@ -1,0 +1,94 @@
+"""`adpur analyse NAME -c CONFIG`: a figure of the papers, drawn for the rows of a test config.
+
+Options after ` -- ` are those of `adpur test`: `... -- --data.limit=8 --vary '{...}'`.
+"""
+
+import difflib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
+
+from adpur.analyse.analysis import Analysis, write
+from adpur.analyse.norms import NormOverEps, NormOverTime
+from adpur.analyse.subject import subjects
+from adpur.errors import ConfigError
+from adpur.explain import explain
+from adpur.stages.values import load_yaml
+
+ANALYSES: dict[str, type[Analysis]] = {
+    # SSNI
+    "norm-eps": NormOverEps,
+    "norm-time": NormOverTime,
+}
+QUIET = 10.0
+"""Seconds between lines that say where an analysis is."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """List the analyses, or ask one, write its figure and table, and say where they are."""
+    if not argv:
+        for name, asked in ANALYSES.items():
+            print(f"{name:14} {_title(asked)}")
+        print("\nadpur analyse NAME -c CONFIG; adpur analyse NAME --help lists its options")
+        return 0
+    words, flags = _split(list(argv))
+    asked = find(words[0])
+    args = _arguments(asked, words)
+    rows = [f"--only={args.rows}"] if args.rows else []
+    analysis = asked(**{f.name: args[f.name] for f in fields(asked)})  # type: ignore[arg-type]
+    answer = analysis.ask(subjects(args.config, [*rows, *flags], args.images, _Teller()))
+    stem = args.out / f"{words[0]}-{Path(args.config).stem}"
+    for file in write(answer, stem):
+        print(file)
+    return 0
+
+
+def find(name: str) -> type[Analysis]:
+    """The analysis of a name, or the nearest names."""
+    if name not in ANALYSES:
+        near = difflib.get_close_matches(name, ANALYSES) or ANALYSES
+        raise ConfigError(f"no analysis {name!r}; nearest: {', '.join(near)} (adpur analyse lists)")
+    return ANALYSES[name]
+
+
+class _Teller:
+    """A line on standard error now and then: figures are data's, and may be piped."""
+
+    def __init__(self) -> None:
+        self.last = time.perf_counter()
+
+    def __call__(self, text: str) -> None:
+        if (now := time.perf_counter()) - self.last > QUIET:
+            self.last = now
+            print(text, file=sys.stderr, flush=True)
+
+
+def _arguments(asked: type[Analysis], words: Sequence[str]) -> Namespace:
+    set_loader("adpur", load_yaml, exceptions=(yaml.YAMLError,))
+    parser = ArgumentParser(
+        f"adpur analyse {words[0]}", description=_title(asked), exit_on_error=False,
+        parser_mode="adpur",
+    )  # fmt: skip
+    parser.add_argument("-c", "--config", required=True, help="a test config")
+    parser.add_argument("--rows", help="rows of the config: a,b (default: all)")
+    parser.add_argument("--images", type=int, default=64, help="the first of the config's images")
+    parser.add_argument("--out", type=Path, default=Path("runs/analyse"), help="folder to write to")
+    parser.add_class_arguments(asked)
+    try:
+        return parser.parse_args(list(words[1:]))
+    except ArgumentError as error:
+        raise ConfigError(explain(error)) from None
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    at = argv.index("--") if "--" in argv else len(argv)
+    return argv[:at], argv[at + 1 :]
+
+
+def _title(asked: type[Analysis]) -> str:
+    return (asked.__doc__ or "").splitlines()[0]

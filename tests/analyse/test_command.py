@@ -1,0 +1,77 @@
+"""`adpur analyse` on a config of real components."""
+
+import csv
+from pathlib import Path
+
+import pytest
+from pictures import ink
+
+from adpur.cli import main
+from adpur.commands.analyse import ANALYSES
+
+CONFIG = """
+model:
+  class_path: adpur.Evaluation
+  init_args:
+    networks:
+      default:
+        class_path: adpur.pretrained
+        init_args: {classifier: digits/classifier, denoiser: digits/diffusion}
+    defenses:
+      bare: {purifier: {class_path: adpur.Identity}}
+      ddpm: {purifier: {class_path: adpur.ddpm, init_args: {t: 40, stride: 20}}}
+    draws: 2
+data: {class_path: adpur.Digits, init_args: {limit: 4}}
+trainer:
+  accelerator: cpu
+  callbacks:
+    - class_path: adpur.Robustness
+      init_args: {name: pgd, attack: {class_path: adpur.PGD, init_args: {eps: 0.2, steps: 1}}}
+"""
+"""Two rows, four digits, one step."""
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_an_analysis_writes_a_figure_and_a_table(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyse", "norm-eps", "-c", "small.yaml", "--eps=[0, 8/255]", "--images=3"]) == 0
+    drawn, table = (Path(line) for line in capsys.readouterr().out.split())
+    assert drawn == Path("runs/analyse/norm-eps-small.png") and ink(drawn) > 0.01
+    with table.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["row"], float(row["eps"])) for row in rows] == [("ddpm", 0.0), ("ddpm", 8 / 255)]
+    assert not list(Path("runs").glob("small*"))  # it is no run
+
+
+def test_the_list_names_the_figure_of_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["analyse"]) == 0
+    listed = capsys.readouterr().out
+    for name in ANALYSES:
+        assert f"\n{name} " in f"\n{listed}"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["norm-epz", "-c", "small.yaml"], "no analysis 'norm-epz'; nearest: norm-eps"),
+        (["norm-eps"], "config"),
+        (["norm-eps", "-c", "small.yaml", "--epz=1"], "no setting 'epz'"),
+        (["norm-eps", "-c", "small.yaml", "--rows=bare"], "needs a row that purifies"),
+        (["norm-eps", "-c", "small.yaml", "--images=0"], "at least one image"),
+        (["norm-eps", "-c", "addt_digits"], "not a test config"),
+        (["norm-time", "-c", "small.yaml", "--times=1"], "expected times >= 2"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    config: Path, words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyse", *words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert told in error and "\n" not in error
