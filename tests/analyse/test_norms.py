@@ -5,7 +5,7 @@ import torch
 from problems import GaussianDenoiser
 from subjects import subject
 
-from adpur import ConfigError, Constant, Diffusion, Identity, Strided, Stream
+from adpur import ConfigError, Constant, Diffusion, Identity, Stream, Strided
 from adpur.analyse.norms import NormOverEps, NormOverTime, over_time, score_norm
 from adpur.types import expand, to_signed
 
