@@ -1,4 +1,4 @@
-"""Linf perturbations of training images: ADDT's variant of appendix H, and adversarial training."""
+"""Perturbed training images: adversarial training, and ADDT's Linf variant of appendix H."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,16 +11,18 @@ from adpur.addt.case import Case, borrowed
 from adpur.addt.perturbation import Mixture, Perturbation, Weight, mixed
 from adpur.errors import ConfigError
 from adpur.noise import Noise, Stream
+from adpur.threat.ball import Linf, Norm
 
 Losses = Callable[[Tensor, int], Tensor]
 
 
 @dataclass(frozen=True)
 class ImagePGD:
-    """Signed gradient ascent in an Linf ball, the images kept in [0, 1] (Madry et al. 2018).
+    """Gradient ascent in a ball, the images kept in [0, 1] (Madry et al. 2018).
 
     Args:
         eps: in units of [0, 1] images.
+        norm: of the ball, and of the steps: signs (Linf) or normalised gradients (L2).
         step_size: likewise; eps / 2 by default.
         steps: iterations.
         random_start: from a uniform point of the ball, or from the image itself.
@@ -30,6 +32,7 @@ class ImagePGD:
     step_size: float | None = None
     steps: int = 5
     random_start: bool = False
+    norm: Norm = Linf()
 
     def __post_init__(self) -> None:
         if not (self.eps > 0 and self._step > 0 and self.steps > 0):
@@ -40,16 +43,15 @@ class ImagePGD:
 
         `losses(x_adv, k)` gives iteration k's loss for each image, k from 1.
         """
-        delta, met = torch.zeros_like(x), []
-        if self.random_start:
-            delta = self._inside(x, self.eps * (2 * noise.uniform(x, Stream.ATTACK) - 1))
+        found, met = self.norm.start(x, self.eps, noise) if self.random_start else x, []
         for k in range(1, self.steps + 1):
-            delta.requires_grad_()
-            loss = losses(x + delta, k)
-            grad = torch.autograd.grad(loss.sum(), delta)[0]
-            delta = self._inside(x, delta.detach() + self._step * grad.sign())
+            found = found.detach().requires_grad_()
+            loss = losses(found, k)
+            grad = torch.autograd.grad(loss.sum(), found)[0]
+            moved = found.detach() + self._step * self.norm.direction(grad)
+            found = self.norm.project(moved, x, self.eps)
             met.append(loss.detach())
-        return delta, torch.stack(met)
+        return found - x, torch.stack(met)
 
     def against(self, classifier: nn.Module, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Images that fool `classifier`, which is in evaluation mode meanwhile (as in TRADES)."""
@@ -63,9 +65,6 @@ class ImagePGD:
     @property
     def _step(self) -> float:
         return self.eps / 2 if self.step_size is None else self.step_size
-
-    def _inside(self, x: Tensor, delta: Tensor) -> Tensor:
-        return (x + delta.clamp(-self.eps, self.eps)).clamp(0, 1) - x
 
 
 @dataclass(frozen=True)
@@ -84,6 +83,10 @@ class LinfNoise(Perturbation):
     pgd: ImagePGD = field(default_factory=ImagePGD)
     weight: Weight = field(default_factory=lambda: Weight(1.0, 0.0, 10.0))
     dropout: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.pgd.norm, Linf):
+            raise ConfigError(f"LinfNoise wants pgd with norm: adpur.Linf, got {self.pgd.norm}")
 
     def search(self, case: Case, noise: Noise) -> Mixture:
         """See the class."""

@@ -1,5 +1,6 @@
 """CGPO, its guides, the Linf variant and the objectives, on closed-form problems."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from adpur import (
     CGPO,
+    L2,
     RBGM,
     VE,
     Clean,
@@ -204,6 +206,20 @@ def test_image_pgd_reaches_the_corner_of_a_linear_problem() -> None:
     assert torch.allclose(ImagePGD(0.1, steps=2).against(classifier, x, y, noise), corner)
     started = ImagePGD(0.1, 0.05, 1, random_start=True).against(classifier, x, y, noise)
     assert (started - x).abs().max() <= 0.1 + 1e-12 and not torch.allclose(started, corner)
+
+
+def test_image_pgd_in_l2_goes_along_the_weights() -> None:
+    """A two-class linear classifier's worst point of a sphere is along w, of the whole radius."""
+    classifier, x = LinearClassifier(classes=2), 0.3 + 0.4 * images(6)
+    y = classifier(x).argmax(1)
+    w = (classifier.weight[1] - classifier.weight[0]).detach().view(1, *SHAPE)
+    toward = 0.2 * w / w.norm() * torch.where((y == 0).view(-1, 1, 1, 1), 1, -1)
+    noise, pgd = Noise(torch.arange(6)), ImagePGD(eps=0.2, steps=3, norm=L2())
+    assert torch.allclose(pgd.against(classifier, x, y, noise), x + toward)
+    started = replace(pgd, random_start=True, steps=1).against(classifier, x, y, noise)
+    assert (started - x).flatten(1).norm(dim=1).max() <= 0.2 + 1e-12
+    with pytest.raises(ConfigError, match="LinfNoise wants pgd with norm"):
+        LinfNoise(pgd)
 
 
 def test_what_is_found_is_harder_on_the_digits_networks() -> None:
