@@ -43,7 +43,7 @@ from adpur.judge import Bench, judge
 from adpur.metrics.scoreboard import Outcome
 from adpur.trial import Trial
 from adpur.trust.finding import Case, Finding, Grade, Level, Measured, Record
-from adpur.trust.report import Findings, examine, probes, read_report, reviews
+from adpur.trust.report import Findings, probes, read_report, reviews
 
 PGD8 = PGD(eps=0.3, steps=8, eot=2)
 X = images(16, torch.float32)
@@ -60,7 +60,6 @@ def examined(
     only: str | None = None,
 ) -> dict[str, Finding]:
     """A whole evaluation of one block in memory, then every check, by number."""
-    asked = [c for c in (*probes(Level.FULL), *reviews(Level.FULL)) if only in (None, c.check)]
     networks = Networks(classifier or LinearClassifier(), WavyDenoiser())
     defense = Defense(purifier, networks, 32)
     y = LinearClassifier()(X).argmax(1)
@@ -75,8 +74,10 @@ def examined(
     attacked = {r: outcome(replace(trial, attack=replace(attack, eps=r))) for r in radii}
     compared = {n: outcome(replace(t, defense=defense)) for n, t in (others or {}).items()}
     case = Case("row", "block", trial, defense, X, y, noise, bench)
-    found = examine(case, Record(clean, attacked, compared), asked)
-    return {f.check: f for f in found}
+    record = Record(clean, attacked, compared)
+    said = {c: c.probe(case) for c in probes(Level.FULL) if only in (None, c.check)}
+    read = {c: c.review(case, record) for c in reviews(Level.FULL) if only in (None, c.check)}
+    return {c.check: c.found(case, measured) for c, measured in (said | read).items()}
 
 
 def bad(found: dict[str, Finding]) -> set[str]:

@@ -114,17 +114,12 @@ def worst_of(correct: Floats, looks: int | None = None, level: float = 0.95) -> 
     return mean_accuracy((comb(hits, looks) / comb(draws, looks))[:, None], level)
 
 
-def majority_of(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> Estimate:
-    """Share of images whose label alone has the most of N votes; a tie is a miss.
-
-    >>> print(majority_of(np.array([[1, 1, 2], [0, 1, 2]]), np.array([1, 0])))
-    50.0 [9.5, 90.5]
-    """
-    return wilson(int(majority(predictions, labels).sum()), len(labels))
-
-
 def majority(predictions: NDArray[np.int64], labels: NDArray[np.int64]) -> Bools:
-    """Whether each image's label alone has the most of its N votes, `(n,)`."""
+    """Whether each image's label alone has the most of its N votes, `(n,)`; a tie is a miss.
+
+    >>> majority(np.array([[1, 1, 2], [0, 1, 2]]), np.array([1, 0])).tolist()
+    [True, False]
+    """
     votes = (predictions[:, :, None] == np.arange(predictions.max() + 1)).sum(axis=1)
     rows = np.arange(len(labels))
     votes = np.pad(votes, ((0, 0), (0, max(0, labels.max() + 1 - votes.shape[1]))))

@@ -16,7 +16,6 @@ from adpur.trust.finding import (
     Grade,
     Level,
     Probe,
-    Record,
     Review,
 )
 from adpur.trust.probes import PROBES
@@ -34,16 +33,6 @@ def probes(level: Level) -> list[Probe]:
 def reviews(level: Level) -> list[Review]:
     """The checks after a run."""
     return [check for check in (*RECORDED, *RETRIED) if _asked(check, level)]
-
-
-def examine(case: Case, record: Record, checks: Iterable[Probe | Review]) -> list[Finding]:
-    """Some checks of one case, without a run folder."""
-    return [
-        check.found(
-            case, check.probe(case) if isinstance(check, Probe) else check.review(case, record)
-        )
-        for check in checks
-    ]
 
 
 class Findings:
