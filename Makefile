@@ -23,8 +23,8 @@ demo: $(READY)  ## the main job on the embedded default: EOT 5, 128 digits
 table: $(READY)  ## the README's table: EOT 10, all 360 test digits
 	$(BIN)/adpur test -c table_digits
 
-test: $(READY) lint type  ## lint, types, tests
-	$(BIN)/python -m pytest
+test: $(READY) lint type  ## lint, types, tests, one process a core and one thread a process
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check .
