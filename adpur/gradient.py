@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adpur.grid import Borrowed, Grid, Strided
+from adpur.errors import ConfigError
+from adpur.grid import Grid, Inclusive, Strided
 from adpur.memory import Budget, Memory, Recompute
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape, replaced
+from adpur.schedule import NoiseSchedule
 
 
 class GradientMode(ABC):
@@ -171,3 +173,33 @@ class _Straight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         return grads[0], None
+
+
+@dataclass(frozen=True)
+class Borrowed(Grid):
+    """The levels of one grid walked on another: an attack's surrogate of a deployed grid.
+
+    The attacker diffuses to exactly the defence's level, whatever its own steps could reach.
+    """
+
+    levels: Grid
+    walk: Grid
+
+    def __post_init__(self) -> None:
+        if isinstance(self.walk, Inclusive):
+            raise ConfigError(
+                "a surrogate cannot walk Inclusive, which moves the level; use Strided"
+            )
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Both grids'."""
+        self.levels.check(schedule)
+        self.walk.check(schedule)
+
+    def times(self, t: Tensor) -> Tensor:
+        """The walking grid's, from where the deployed one starts."""
+        return self.walk.times(self.levels.times(t)[0])
+
+    def snap(self, t: Tensor, end: float) -> Tensor:
+        """The deployed grid's."""
+        return self.levels.snap(t, end)

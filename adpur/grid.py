@@ -218,36 +218,6 @@ class OneShot(Grid):
         return t.double().clamp(0, end)
 
 
-@dataclass(frozen=True)
-class Borrowed(Grid):
-    """The levels of one grid walked on another: an attack's surrogate of a deployed grid.
-
-    The attacker diffuses to exactly the defence's level, whatever its own steps could reach.
-    """
-
-    levels: Grid
-    walk: Grid
-
-    def __post_init__(self) -> None:
-        if isinstance(self.walk, Inclusive):
-            raise ConfigError(
-                "a surrogate cannot walk Inclusive, which moves the level; use Strided"
-            )
-
-    def check(self, schedule: NoiseSchedule) -> None:
-        """Both grids'."""
-        self.levels.check(schedule)
-        self.walk.check(schedule)
-
-    def times(self, t: Tensor) -> Tensor:
-        """The walking grid's, from where the deployed one starts."""
-        return self.walk.times(self.levels.times(t)[0])
-
-    def snap(self, t: Tensor, end: float) -> Tensor:
-        """The deployed grid's."""
-        return self.levels.snap(t, end)
-
-
 def _countdown(count: int) -> Tensor:
     """count, ..., 1, 0 as a column, fp64."""
     return torch.arange(count, -1, -1, dtype=torch.float64).view(-1, 1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from adpur.curve import Curve
 from adpur.errors import ConfigError
 from adpur.memory import Keep, Memory
 from adpur.models.denoiser import Denoiser
@@ -129,65 +130,6 @@ class ScoreNorm:
 
             total = total + memory.run(score, x, kind=self)[0]
         return (total / self.levels).double().flatten(1).norm(dim=1)
-
-
-class Curve(ABC):
-    """SSNI's reweighting f(n, t*): from a score norm to a noise level."""
-
-    @abstractmethod
-    def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
-        """t(x) for each norm `(B,)`."""
-
-
-@dataclass(frozen=True)
-class Flat(Curve):
-    """f = t*: the baseline every other curve is compared with (SSNI Appendix C)."""
-
-    def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
-        """t* whatever the norm."""
-        return torch.full_like(norm, float(base))
-
-
-@dataclass(frozen=True)
-class Linear(Curve):
-    """SSNI-L: t = t* clamp((n - low) / (high - low), 0, 1) + bias (SSNI Eq. 8).
-
-    The paper's extremes include n itself, which per image is exactly this clamp; taking them
-    from the reference keeps t(x) independent of the batch.
-    """
-
-    bias: float = 0.0
-
-    def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
-        """See the class."""
-        share = (norm - reference.low) / (reference.high - reference.low)
-        return base * share.clamp(0, 1) + self.bias
-
-
-@dataclass(frozen=True)
-class Sigmoid(Curve):
-    """SSNI-N: t = (t* + bias) / (1 + exp(-(n - mean) / tau)) (SSNI Eq. 9).
-
-    Args:
-        tau: temperature, in units of the norm (20 in the paper, for 3072 dimensions).
-        bias: raises the ceiling.
-        relative: `tau` counts standard deviations of the reference norms instead.
-    """
-
-    tau: float = 20.0
-    bias: float = 0.0
-    relative: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.tau > 0:
-            raise ConfigError(f"Sigmoid tau must be positive, got {self.tau}")
-
-    def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
-        """See the class."""
-        tau = self.tau * (reference.sd if self.relative else 1.0)
-        # not torch.sigmoid, whose last bit depends on a row's place in the batch; exp's does not
-        away = ((reference.mean - norm) / tau).clamp_max(700)  # exp stays finite, its gradient too
-        return (base + self.bias) / (1 + away.exp())
 
 
 @dataclass(frozen=True)

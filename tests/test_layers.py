@@ -9,7 +9,7 @@ ROOT = Path(adpur.__file__).parent
 LAYERS = [
     ["errors", "types", "noise", "schedule", "rows", "memory"],
     ["models"],
-    ["norms", "level", "grid", "step", "guidance"],
+    ["norms", "curve", "level", "grid", "step", "corrector", "guidance"],
     ["purify"],
     ["gradient", "ensemble", "defense"],
     ["threat", "addt"],
