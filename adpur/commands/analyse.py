@@ -4,6 +4,7 @@ Options after ` -- ` are those of `adpur test`: `... -- --data.limit=8 --vary '{
 """
 
 import difflib
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -34,7 +35,9 @@ def main(argv: Sequence[str]) -> int:
     if not argv:
         for name, asked in ANALYSES.items():
             print(f"{name:14} {_title(asked)}")
-        print("\nadpur analyse NAME -c CONFIG; adpur analyse NAME --help lists its options")
+        print(
+            "\nadpur analyse NAME|PAPER-figureN -c CONFIG; adpur analyse NAME --help: its options"
+        )
         return 0
     words, flags = _split(list(argv))
     asked = find(words[0])
@@ -49,11 +52,29 @@ def main(argv: Sequence[str]) -> int:
 
 
 def find(name: str) -> type[Analysis]:
-    """The analysis of a name, or the nearest names."""
-    if name not in ANALYSES:
-        near = difflib.get_close_matches(name, ANALYSES) or ANALYSES
-        raise ConfigError(f"no analysis {name!r}; nearest: {', '.join(near)} (adpur analyse lists)")
-    return ANALYSES[name]
+    """The analysis of a name or of a paper's figure (`addt-figure6`), or the nearest names."""
+    if name in ANALYSES:
+        return ANALYSES[name]
+    drawn = [key for key, asked in ANALYSES.items() if name in figures(_title(asked))]
+    if len(drawn) == 1:
+        return ANALYSES[drawn[0]]
+    if drawn:
+        raise ConfigError(f"{name} is drawn in parts: {', '.join(drawn)}")
+    known = [*ANALYSES, *(f for asked in ANALYSES.values() for f in figures(_title(asked)))]
+    near = difflib.get_close_matches(name, known) or ANALYSES
+    raise ConfigError(f"no analysis {name!r}; nearest: {', '.join(near)} (adpur analyse lists)")
+
+
+def figures(title: str) -> list[str]:
+    """What else an analysis is called: the figures of a paper that its title names.
+
+    >>> figures("ScoreOpt Figs. 2a and 3: accuracy")
+    ['scoreopt-figure2a', 'scoreopt-figure2', 'scoreopt-figure3']
+    """
+    head, _, _ = title.partition(":")
+    paper, _, drawn = head.partition(" Fig")
+    found = [(n + part, n) for n, part in re.findall(r"\b(S?\d+)([a-z]?)\b", drawn)]
+    return list(dict.fromkeys(f"{paper.lower()}-figure{n}" for both in found for n in both))
 
 
 class _Teller:

@@ -7,7 +7,7 @@ import pytest
 from pictures import ink
 
 from adpur.cli import main
-from adpur.commands.analyse import ANALYSES
+from adpur.commands.analyse import ANALYSES, figures, find
 
 CONFIG = """
 model:
@@ -57,10 +57,17 @@ def test_the_list_names_the_figure_of_each(capsys: pytest.CaptureFixture[str]) -
         assert f"\n{name} " in f"\n{listed}"
 
 
+def test_a_reader_finds_a_figure_by_its_number() -> None:
+    assert find("ssni-figure4") is find("norm-eps") is ANALYSES["norm-eps"]
+    named = [name for asked in ANALYSES.values() for name in figures(asked.__doc__ or "")]
+    assert all(find(name) for name in named if named.count(name) == 1)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["norm-epz", "-c", "small.yaml"], "no analysis 'norm-epz'; nearest: norm-eps"),
+        (["ssni-figure5", "-c", "small.yaml"], "nearest: ssni-figure4"),
         (["norm-eps"], "config"),
         (["norm-eps", "-c", "small.yaml", "--epz=1"], "no setting 'epz'"),
         (["norm-eps", "-c", "small.yaml", "--rows=bare"], "needs a row that purifies"),
