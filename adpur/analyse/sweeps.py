@@ -77,7 +77,7 @@ def with_purifier(subject: Subject, purifier: Purifier) -> Subject:
 
 
 def over(
-    axis: str, points: Iterable[At], blocks: Sequence[str] = (), eps: float | None = None,
+    axis: str, points: Iterable[At], blocks: Sequence[str] | None = (), eps: float | None = None,
     log: bool = False,
 ) -> Answer:  # fmt: skip
     """Clean and robust accuracy over a setting, a panel each; every point costs a full attack.
@@ -85,7 +85,8 @@ def over(
     Args:
         axis: what the setting is called.
         points: in the order of their curves.
-        blocks: attack blocks of the config, a curve each; by default the first of each row.
+        blocks: attack blocks of the config, a curve each; by default the first of each row,
+            None is all of them.
         eps: radius; by default the largest of each block.
         log: of the axis.
     """
@@ -102,7 +103,9 @@ def over(
     )
 
 
-def measured(at: At, blocks: Sequence[str] = (), eps: float | None = None) -> Iterator[Judged]:
+def measured(
+    at: At, blocks: Sequence[str] | None = (), eps: float | None = None
+) -> Iterator[Judged]:
     """Clean images under each block's noise, and what its attack leaves of them."""
     (x, y, noise), subject, seen = at.subject.images, at.subject, set()
     for name in blocks or (None,):

@@ -15,6 +15,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.analysis import Analysis, write
 from adpur.analyse.norms import NormOverEps, NormOverTime
+from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
+from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.analyse.subject import subjects
 from adpur.errors import ConfigError
 from adpur.explain import explain
@@ -24,6 +26,12 @@ ANALYSES: dict[str, type[Analysis]] = {
     # SSNI
     "norm-eps": NormOverEps,
     "norm-time": NormOverTime,
+    "tau-accuracy": TauAccuracy,
+    "bias-accuracy": BiasAccuracy,
+    # ScoreOpt
+    "steps-accuracy": StepsAccuracy,
+    "objective-weight": ObjectiveWeight,
+    "eot-accuracy": EotAccuracy,
 }
 QUIET = 10.0
 """Seconds between lines that say where an analysis is."""
