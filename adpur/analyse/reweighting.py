@@ -1,4 +1,4 @@
-"""SSNI's t(x): its curves over the score norm, and accuracy over their temperature and bias."""
+"""SSNI's ablations: accuracy over the temperature and the bias of t(x)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from adpur.errors import ConfigError
 from adpur.level import Curve, Linear, Reweighted, Sigmoid
 from adpur.purify.base import replaced
 
-TAUS = (0.25, 0.5, 1.0, 2.0, 4.0)
+FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BIASES = (0.0, 10.0, 20.0, 30.0, 40.0)
 
 
@@ -23,17 +23,17 @@ class TauAccuracy(Analysis):
     paper gives standard deviations over three runs; these are 95 % intervals over images.
 
     Args:
-        taus: a point each.
+        taus: a point each; by default a quarter of the row's own to four times as much.
         blocks: attack blocks of the config; by default the first of each row.
         eps: radius; by default the largest of each block.
     """
 
-    taus: tuple[float, ...] = TAUS
+    taus: tuple[float, ...] = ()
     blocks: tuple[str, ...] = ()
     eps: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.taus or min(self.taus) <= 0:
+        if min(self.taus, default=1) <= 0:
             raise ConfigError(f"expected taus > 0, got {self.taus}")
 
     def ask(self, subjects: Sequence[Subject]) -> Answer:
@@ -41,7 +41,7 @@ class TauAccuracy(Analysis):
         points = (
             At(subject.row, tau, _bent(subject, tau=tau))
             for subject in curved(subjects, Sigmoid)
-            for tau in self.taus
+            for tau in self.taus or [factor * _tau(subject) for factor in FACTORS]
         )
         return over("tau", points, self.blocks, self.eps, log=True)
 
@@ -97,3 +97,9 @@ def _bent(subject: Subject, **settings: float) -> Subject:
         return replace(level, curve=replace(level.curve, **settings))  # type: ignore[type-var]
 
     return with_purifier(subject, replaced(subject.defense.purifier, Reweighted, change))
+
+
+def _tau(subject: Subject) -> float:
+    """The row's own."""
+    curves = [level.curve for level in parts(subject.defense.purifier, Reweighted)]
+    return max(curve.tau for curve in curves if isinstance(curve, Sigmoid))
