@@ -107,10 +107,12 @@ def _strips(
     index, label = int(images.noise.index[i]), int(images.y[i])
     level = "" if own[i] != own[i] else f"\nt(x) {own[i]:.3g}"
     seen, clean = images.x[i].cpu(), subject.images.x[i].cpu()
+    attacked = not torch.equal(seen, clean)
+    first = Tile(seen, "attacked" if attacked else "clean")
     right = [Tile(at.purified[i], f"{100 * at.share[i]:.0f} %", at.right[i]) for at in found]
     return [
-        Strip(f"image {index}\nlabel {label}", [Tile(seen), *(Tile(a.diffused[i]) for a in found)]),
-        Strip(f"purified{level}", [Tile(clean), *right]),
+        Strip(f"image {index}\nlabel {label}", [first, *(Tile(at.diffused[i]) for at in found)]),
+        Strip(f"purified{level}", [Tile(clean, "clean") if attacked else None, *right]),
     ]
 
 
@@ -138,7 +140,8 @@ def _lines(
         for at in found:
             rows.append((*image, at.t, "share of draws right", float(at.share[i]), "", ""))
             rows.append((*image, at.t, "margin", float(at.margin[i]), "", ""))
-        rows.append((*image, "", "smallest right t*", smallest[i], "", ""))
+        least = smallest[i] if smallest[i] < float("inf") else "none"
+        rows.append((*image, "", "smallest right t*", least, "", ""))
         if own[i] == own[i]:
             rows.append((*image, "", "t(x)", own[i], "", ""))
     for at in found:

@@ -18,9 +18,13 @@ from adpur.threat.trace import Trace
 from adpur.trial import Block
 
 HEADING = (
-    "images", "draws", "percent right", "low", "high", "mean t", "network calls",
+    "images", "draws", "percent right", "low", "high", "mean t", "network calls", "attack queries",
 )  # fmt: skip
-"""What is told of every point beside its place; low and high are the 95 % interval."""
+"""What is told of every point beside its place.
+
+Low and high are the 95 % interval, clustered by image; t(x) and network calls are those of a
+prediction, queries the rows an attack had differentiated or evaluated for an image.
+"""
 P = TypeVar("P")
 
 
@@ -108,8 +112,8 @@ def measured(
 ) -> Iterator[Judged]:
     """Clean images under each block's noise, and what its attack leaves of them."""
     (x, y, noise), subject, seen = at.subject.images, at.subject, set()
-    for name in blocks or (None,):
-        block = subject.block(name)
+    names = blocks if blocks is not None else [block.name for block in subject.blocks]
+    for block in [subject.block(name) for name in names or (None,)]:
         trial = subject.trial(block.name, eps)
         radius = trial.attack.eps
 
@@ -140,7 +144,7 @@ def _line(judged: Judged) -> tuple[str | int | float, ...]:
     t = float(outcome.t.mean()) if outcome.t.size else float("nan")
     percent = (100 * v for v in estimate)
     place = (judged.curve, judged.attack, judged.eps, judged.value)
-    return (*place, images, draws, *percent, t, float(outcome.nfe.mean()))
+    return (*place, images, draws, *percent, t, float(outcome.nfe.mean()), outcome.compute)
 
 
 def _series(found: Sequence[Judged]) -> list[Series]:

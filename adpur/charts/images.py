@@ -27,10 +27,10 @@ class Tile(NamedTuple):
 
 
 class Strip(NamedTuple):
-    """A line of tiles after a name."""
+    """A line of tiles after a name; None leaves a place empty."""
 
     name: str
-    tiles: Sequence[Tile]
+    tiles: Sequence[Tile | None]
 
 
 class Counts(NamedTuple):
@@ -54,11 +54,17 @@ def strips(lines: Sequence[Strip], heads: Sequence[str], xlabel: str, counts: Co
         for k, line in enumerate(lines):
             for c, tile in enumerate(line.tiles):
                 axes = figure.add_subplot(grid[k, c])
-                _tile(axes, tile)
+                axes.set(xticks=[], yticks=[])
+                axes.spines[:].set_visible(False)
+                if tile is not None:
+                    _tile(axes, tile)
                 if c == 0:
                     axes.set_ylabel(line.name, rotation=0, ha="right", va="center", fontsize=6.5)
                 if k == 0:
                     axes.set_title(heads[c], fontsize=7)
+        name = figure.add_subplot(grid[len(lines), 0])
+        name.axis("off")
+        name.text(1, 0.5, "% of\nimages", ha="right", va="center")
         below = figure.add_subplot(grid[len(lines), 1:])
         _counts(below, counts, heads[1:], xlabel)
         legend(figure, [below])
@@ -68,15 +74,14 @@ def strips(lines: Sequence[Strip], heads: Sequence[str], xlabel: str, counts: Co
 def _tile(axes: Axes, tile: Tile) -> None:
     pixels = tile.image.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
-    axes.set(xticks=[], yticks=[])
+    mark = {None: "", True: "✓ ", False: "✗ "}[tile.right]
+    axes.set_xlabel(f"{mark}{tile.note}", fontsize=6.5, labelpad=1.5)
     if tile.right is None:
-        axes.spines[:].set_visible(False)
         return
     axes.spines[:].set(
         visible=True, linewidth=2.2, color="#4c72b0" if tile.right else "#c44e52",
         linestyle="-" if tile.right else ":",
     )  # fmt: skip
-    axes.set_xlabel(f"{'✓' if tile.right else '✗'} {tile.note}", fontsize=6.5, labelpad=1.5)
 
 
 def _counts(axes: Axes, counts: Counts, heads: Sequence[str], xlabel: str) -> None:
@@ -91,6 +96,6 @@ def _counts(axes: Axes, counts: Counts, heads: Sequence[str], xlabel: str) -> No
         places, value, yerr=np.maximum([value - low, high - value], 0), color=INK, marker="o",
         markersize=3.5, linewidth=0.9, linestyle="--", label=counts.point_name,
     )  # fmt: skip
-    axes.set(xlabel=xlabel, ylabel="% of images", xlim=(-0.5, len(heads) - 0.5), ylim=(0, 105))
+    axes.set(xlabel=xlabel, xlim=(-0.5, len(heads) - 0.5), ylim=(0, 105))
     axes.set_xticks(places, heads)
     axes.set_title(counts.title, fontsize=7, loc="left")

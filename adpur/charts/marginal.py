@@ -29,10 +29,10 @@ class Over(NamedTuple):
 def curves_over_samples(columns: Sequence[Over], xlabel: str, ylabel: str) -> Figure:
     """A column each; a name looks the same in all; `level` is a thin line across."""
     with mpl.rc_context(CHART_STYLE):
-        figure = sheet(3.2, COLUMN_WIDTH * len(columns))
+        figure = sheet(3.5, COLUMN_WIDTH * len(columns))
         known = looks(one.name for column in columns for one in column.curves)
         grid = figure.subplots(
-            2, len(columns), squeeze=False, sharex="col", sharey="row", height_ratios=(2, 1)
+            2, len(columns), squeeze=False, sharex="col", sharey="row", height_ratios=(5, 3)
         )
         for (top, bottom), column in zip(grid.T, columns, strict=True):
             _curves(top, column, known)
@@ -40,7 +40,7 @@ def curves_over_samples(columns: Sequence[Over], xlabel: str, ylabel: str) -> Fi
             top.set_title(column.title, fontsize=7, loc="left", pad=12)
             bottom.set_xlabel(xlabel)
         grid[0, 0].set_ylabel(ylabel)
-        grid[1, 0].set_ylabel("share of images")
+        grid[1, 0].set_ylabel("share")
         legend(figure, list(grid.flat))
     return figure
 
