@@ -167,9 +167,9 @@ def ticks(axes: Axes, values: Sequence[float], log: bool) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.xaxis.set_minor_locator(NullLocator())
         axes.xaxis.set_major_formatter("{x:g}")
-    elif len(few) <= 6:
+    if len(few) <= 6:
         axes.set_xticks(few, [f"{v:.3g}" for v in few])
-    elif all(float(v).is_integer() for v in values):
+    elif not log and all(float(v).is_integer() for v in values):
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 

@@ -1,39 +1,27 @@
-"""What an approximate gradient is worth beside the exact one: for one step (ScoreOpt's question).
+"""What an approximate gradient is worth beside the exact one (ScoreOpt's question)."""
 
-`python -m adpur.analyse.agreement -c CONFIG` asks it of every attack block of a test config, each a
-gradient mode, on each row, and prints a table; `--csv FILE` writes it too.
-"""
-
-import csv
-from argparse import ArgumentParser
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from adpur.analyse.analysis import Analysis, Answer
+from adpur.analyse.norms import Spread, spread
+from adpur.analyse.subject import Subject
+from adpur.charts.points import Dots, beside
 from adpur.errors import ConfigError
 from adpur.gradient import Exact
-from adpur.judge import Bench, Search, judge, unattacked
-from adpur.lit.callbacks.robustness import Robustness
-from adpur.lit.data.base import ImageData
-from adpur.lit.evaluation import Evaluation
-from adpur.noise import Noise
-from adpur.stages import parse
-from adpur.stages.defaults import quiet
+from adpur.judge import Search, judge, unattacked
+from adpur.metrics.statistics import Estimate, mean_accuracy
+from adpur.threat.attack import Attack
 from adpur.threat.compare import both_gradients, cosine
 from adpur.threat.onestep import OneStep
+from adpur.threat.trace import Trace
 from adpur.trial import Block, Trial
 
-
-class Images(NamedTuple):
-    """What the question is asked of: images `(B, C, H, W)`, labels `(B,)` and their keys."""
-
-    x: Tensor
-    y: Tensor
-    noise: Noise
+OWN = "block's gradient"
 
 
 class Agreement(NamedTuple):
@@ -41,9 +29,10 @@ class Agreement(NamedTuple):
 
     Args:
         row, block, gradient, norm, eps, images: what was asked.
-        cosine: to the exact gradient at the clean images, mean over images.
+        cosine: to the exact gradient at the clean images, median and quartiles over images.
         signs: share of pixels whose sign is that of the exact gradient.
-        success: of the draws that are right on clean images, the share that one step makes wrong.
+        success: of the draws that are right on clean images, the share that the attack makes
+            wrong: a mean over images, of those right in any draw, and its 95 % interval.
         exact: the same by the exact gradient, under the same keys.
     """
 
@@ -53,100 +42,119 @@ class Agreement(NamedTuple):
     norm: str
     eps: float
     images: int
-    cosine: float
+    cosine: Spread
     signs: float
-    success: float
-    exact: float
+    success: Estimate
+    exact: Estimate
 
 
-def agreement(block: Block, eps: float, images: Images, bench: Bench, copies: int) -> Agreement:
+@dataclass(frozen=True)
+class GradientAgreement(Analysis):
+    """ScoreOpt section 4.2, Approximate Gradient: approximate gradients beside the exact one.
+
+    Of every attack block, at its largest radius, on each row it names: the cosine of its gradient
+    to the exact one at the clean images, and the share of right draws that one step along either,
+    all of eps at once, makes wrong. The paper compares a whole PGD+EOT on a purifier of one
+    optimisation step: `--whole=true` on a row varied to one step. A whole attack is run twice.
+
+    Args:
+        copies: draws averaged in a gradient, the same for both.
+        whole: the block's own attack in place of one step.
+        blocks: attack blocks of the config; by default all of each row.
+    """
+
+    copies: int = 10
+    whole: bool = False
+    blocks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.copies < 1:
+            raise ConfigError(f"expected copies >= 1, got {self.copies}")
+
+    def ask(self, subjects: Sequence[Subject]) -> Answer:
+        """A line for each row and block."""
+        found = [
+            agreement(subject, block, self.copies, self.whole)
+            for subject in subjects
+            for block in self._of(subject)
+        ]
+        if not found:
+            raise ConfigError("expected attack blocks to ask, found none in these rows")
+        rows = [line for one in found for line in _lines(one)]
+        heading = ("row", "block", "gradient", "norm", "eps", "images")
+        figure = beside([f"{one.row}, {one.block}" for one in found], _panels(found))
+        return Answer((*heading, "measure", "value", "low", "high"), rows, figure)
+
+    def _of(self, subject: Subject) -> Sequence[Block]:
+        return [subject.block(name) for name in self.blocks] if self.blocks else subject.blocks
+
+
+def agreement(subject: Subject, block: Block, copies: int = 10, whole: bool = False) -> Agreement:
     """Ask one block: gradients are means over `copies` draws, the same for both modes."""
-    gradient, norm = block.trial.gradient, block.trial.attack.norm
-    step = replace(block.trial, attack=OneStep(eps, norm, copies), random=bench.random, cosine=0)
-    oracle = step.oracle(images.y, images.noise, step.knowledge.each()[0])
-    one, other = both_gradients(oracle, images.x, copies)
-    clean, found = (_right(step, images, bench, search) for search in (unattacked, step.search))
-    best = replace(step, gradient=Exact()).search
-    exact = found if gradient.exact else _right(step, images, bench, best)
+    x, y, noise = subject.images
+    gradient, eps, own = block.trial.gradient, max(block.radii), block.trial.attack
+    attack: Attack = OneStep(eps, own.norm, copies)
+    if whole:
+        attack = replace(own, eps=eps)  # type: ignore[type-var]
+    trial = replace(block.trial, attack=attack, random=subject.bench.random, cosine=0)
+    one, other = both_gradients(trial.oracle(y, noise, trial.knowledge.each()[0]), x, copies)
+    clean, found = (_right(subject, trial, search) for search in (unattacked, trial.search))
+    best = replace(trial, gradient=Exact()).search
+    exact = found if gradient.exact else _right(subject, trial, best)
     return Agreement(
-        block.row, block.name, type(gradient).__name__, type(norm).__name__, eps, len(images.x),
-        float(cosine(one, other).nanmean()),
+        block.row, block.name, type(gradient).__name__, type(own.norm).__name__, eps, len(x),
+        _told(cosine(one, other)),
         float((one.sign() == other.sign()).double().mean()),
         _lost(clean, found), _lost(clean, exact),
     )  # fmt: skip
 
 
-def _right(step: Trial, images: Images, bench: Bench, search: Search) -> Tensor:
+def _right(subject: Subject, trial: Trial, search: Search) -> Tensor:
     """Whether each draw of each image is classified right `(B, N)`."""
-    norm, eps = step.attack.norm, step.attack.eps
-    verdict = judge(step.defense, *images, bench, search, step.knowledge, norm, eps)
+    (x, y, noise), attack = subject.images, trial.attack
+    trace = Trace(len(x), lambda text: subject.tell(f"{subject.row}: {text}"))
+    verdict = judge(
+        subject.defense, x, y, noise, subject.bench, search, trial.knowledge, attack.norm,
+        attack.eps, trace,
+    )  # fmt: skip
     return torch.tensor([[p == s.label for p in s.predictions] for s in verdict.scores])
 
 
-def _lost(before: Tensor, after: Tensor) -> float:
+def _told(values: Tensor) -> Spread:
+    """Of the images that have gradients."""
+    known = values[values.isfinite()]
+    return spread(known) if len(known) else Spread(*[float("nan")] * 3)
+
+
+def _lost(before: Tensor, after: Tensor) -> Estimate:
     """Of the draws that were right, the share that is not; NaN where none was."""
-    return float((before & ~after).sum() / before.sum())
+    some = before.any(1)
+    share = (before & ~after)[some].double().sum(1) / before[some].double().sum(1)
+    if not len(share):
+        return Estimate(*[float("nan")] * 3)
+    return mean_accuracy(share.numpy()[:, None])
 
 
-def agreements(config: str, limit: int, copies: int) -> Iterator[Agreement]:
-    """Every block of a config on each of its rows, at its largest radius."""
-    quiet()
-    cli = parse("test", ["-c", config, "--trainer.logger=false"])
-    module, data = cli.model, cli.datamodule
-    if not isinstance(module, Evaluation) or not isinstance(data, ImageData):
-        raise ConfigError(f"{config} is not a test config: adpur configs lists those")
-    blocks = [c for c in cli.trainer.callbacks if isinstance(c, Robustness)]  # type: ignore[attr-defined]
-    for callback in blocks:
-        callback.setup(cli.trainer, module, "test")
-    images = _images(data, limit, module.seed)
-    for block in module.attacks.values():
-        bench = module.bench(block.row, images.x)
-        yield agreement(block, max(block.radii), images, bench, copies)
+def _lines(one: Agreement) -> list[tuple[str | int | float, ...]]:
+    place = one[:6]
+    return [
+        (*place, "cosine, median and quartiles", *_middle(one.cosine)),
+        (*place, "equal signs", one.signs, "", ""),
+        (*place, "success", *one.success),
+        (*place, "success of the exact gradient", *one.exact),
+    ]
 
 
-def _images(data: ImageData, limit: int, seed: int) -> Images:
-    split = data.split(data.evaluate)
-    x, y, index = zip(*(split[i] for i in data.subset[:limit]), strict=True)
-    return Images(torch.stack(x), torch.stack(y), Noise(torch.stack(index), seed))
+def _panels(found: Sequence[Agreement]) -> list[Dots]:
+    """Cosine, and both successes in per cent."""
+    success = [[100 * v for v in one.success] for one in found]
+    exact = [[100 * v for v in one.exact] for one in found]
+    both = {OWN: success, "exact gradient": exact}
+    return [
+        Dots("cosine", {OWN: [_middle(one.cosine) for one in found]}, (0.0, 1.0)),
+        Dots("success, %", both, (0.0, 100.0)),
+    ]
 
 
-HEADER = """\
-| row | block | gradient | norm, eps | cosine | equal signs | success | exact success |
-|---|---|---|---|---|---|---|---|"""
-
-
-def line(found: Agreement) -> str:
-    """A line of the markdown table; shares in per cent."""
-    shares = (f"{100 * share:.2f}" for share in (found.signs, found.success, found.exact))
-    threat = f"{found.norm} {found.eps:.4g}"
-    told = (found.row, found.block, found.gradient, threat, f"{found.cosine:.3f}", *shares)
-    return f"| {' | '.join(told)} |"
-
-
-def write(found: Sequence[Agreement], file: Path) -> None:
-    """The table as CSV."""
-    with file.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(Agreement._fields)
-        writer.writerows(found)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Ask a config, print the table, write the CSV."""
-    parser = ArgumentParser("python -m adpur.analyse.agreement", description=__doc__)
-    parser.add_argument("-c", "--config", required=True, help="a test config with attack blocks")
-    parser.add_argument("--images", type=int, default=64, help="the first of the config's images")
-    parser.add_argument("--copies", type=int, default=10, help="draws averaged in a gradient")
-    parser.add_argument("--csv", type=Path, help="file to write the table to")
-    args = parser.parse_args(argv)
-    print(HEADER)
-    found = []
-    for one in agreements(args.config, args.images, args.copies):
-        print(line(one), flush=True)
-        found.append(one)
-    if args.csv:
-        write(found, args.csv)
-
-
-if __name__ == "__main__":
-    main()
+def _middle(spread: Spread) -> tuple[float, float, float]:
+    return spread.middle, spread.low, spread.high

@@ -14,8 +14,13 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
+from adpur.analyse.agreement import GradientAgreement
 from adpur.analyse.analysis import Analysis, write
+from adpur.analyse.curves import Reweighting
 from adpur.analyse.norms import NormOverEps, NormOverTime
+from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
+from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
+from adpur.analyse.strips import LevelStrips
 from adpur.analyse.subject import subjects
 from adpur.errors import ConfigError
 from adpur.explain import explain
@@ -25,6 +30,15 @@ ANALYSES: dict[str, type[Analysis]] = {
     # SSNI
     "norm-eps": NormOverEps,
     "norm-time": NormOverTime,
+    "level-strips": LevelStrips,
+    "reweighting": Reweighting,
+    "tau-accuracy": TauAccuracy,
+    "bias-accuracy": BiasAccuracy,
+    # ScoreOpt
+    "steps-accuracy": StepsAccuracy,
+    "objective-weight": ObjectiveWeight,
+    "eot-accuracy": EotAccuracy,
+    "gradient-agreement": GradientAgreement,
 }
 QUIET = 10.0
 """Seconds between lines that say where an analysis is."""

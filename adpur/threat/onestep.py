@@ -15,8 +15,8 @@ class OneStep(Attack):
     """From the clean image along the mean gradient over `eot` draws, all of eps at once.
 
     In Linf FGSM (Goodfellow et al. 2015), in L2 its normalised form; under `Flow` every pixel moves
-    by eps. What a gradient is worth by itself (`adpur.analyse.agreement`), and what an attack that
-    iterates may not be weaker than.
+    by eps. What a gradient is worth by itself (`adpur analyse gradient-agreement`), and what an
+    attack that iterates may not be weaker than.
 
     Args:
         eps: size of the step.

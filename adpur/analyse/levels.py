@@ -1,0 +1,66 @@
+"""What images are at one t*."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from adpur.analyse.subject import Images, Subject
+from adpur.analyse.sweeps import with_purifier
+from adpur.judge import judge
+from adpur.level import Constant, NoiseLevel
+from adpur.purify.base import Seen, replaced
+from adpur.threat.knowledge import Knowledge
+from adpur.types import to_unit
+
+
+class AtLevel(NamedTuple):
+    """All images at one t*: which draws are right `(B, N)`, mean margins, one draw's images."""
+
+    t: float
+    draws: NDArray[np.float64]
+    margin: NDArray[np.float64]
+    diffused: Tensor
+    purified: Tensor
+
+    @property
+    def share(self) -> NDArray[np.float64]:
+        """Of right draws `(B,)`."""
+        return self.draws.mean(axis=1)
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether most draws are."""
+        return np.asarray(self.share > 0.5)
+
+
+def at_level(subject: Subject, images: Images, known: Knowledge, t: float) -> AtLevel:
+    """Judge images as they are with every noise level of the row at t*."""
+    subject.tell(f"{subject.row}: t* {t:g}")
+    fixed = replaced(subject.defense.purifier, NoiseLevel, lambda _: Constant(t))
+    one, (x, y, noise) = with_purifier(subject, fixed), images
+    verdict = judge(one.defense, x, y, noise, one.bench, knowledge=known)
+    starts = dict[int, Tensor]()
+
+    def tap(seen: Seen) -> None:
+        for row, x_t in zip(seen.row.tolist(), seen.x, strict=True):
+            starts.setdefault(row, to_unit(x_t))
+
+    with torch.no_grad():
+        one.defense(x, known.evaluate(noise, 1)[slice(len(x))], tap=tap)
+    diffused = torch.stack([starts.get(i, x[i]) for i in range(len(x))])
+    right = [[p == s.label for p in s.predictions] for s in verdict.scores]
+    margin = np.array([s.margin for s in verdict.scores]).mean(axis=1)
+    draws = np.array(right, dtype=np.float64)
+    return AtLevel(t, draws, margin, diffused.cpu(), verdict.purified.cpu())
+
+
+def own_levels(subject: Subject, images: Images, known: Knowledge) -> list[float]:
+    """The t(x) of each image on its first draw; NaN where the row computes none."""
+    if subject.defense.purifier.measure is None:
+        return [float("nan")] * len(images.x)
+    keys = known.evaluate(images.noise, 1)[slice(len(images.x))]
+    t: list[float] = subject.defense.levels(images.x, keys).t[0].tolist()
+    return t
