@@ -14,7 +14,11 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.analysis import Analysis, write
+from adpur.analyse.directions import DirectionMatrices
+from adpur.analyse.geometry import PathGeometry
 from adpur.analyse.norms import NormOverEps, NormOverTime
+from adpur.analyse.spectrum import DirectionSpectrum
+from adpur.analyse.strips import PurificationStrips
 from adpur.analyse.subject import subjects
 from adpur.errors import ConfigError
 from adpur.explain import explain
@@ -24,6 +28,11 @@ ANALYSES: dict[str, type[Analysis]] = {
     # SSNI
     "norm-eps": NormOverEps,
     "norm-time": NormOverTime,
+    # RevPure
+    "path-geometry": PathGeometry,
+    "direction-matrices": DirectionMatrices,
+    "direction-spectrum": DirectionSpectrum,
+    "purification-strips": PurificationStrips,
 }
 QUIET = 10.0
 """Seconds between lines that say where an analysis is."""
