@@ -16,7 +16,7 @@ from adpur.errors import ConfigError
 
 EDGES = np.linspace(-1, 1, 101)
 LEVEL = 0.9
-BEFORE, AFTER, OWN = "perturbations", "purified directions", "perturbation and its own direction"
+BEFORE, AFTER, OWN = "perturbations", "purified directions", "one with the other"
 Batch = NDArray[np.float64]
 
 

@@ -22,10 +22,10 @@ class Map(NamedTuple):
 def correlations(lines: Sequence[tuple[str, Sequence[Map]]]) -> Figure:
     """Correlation matrices, a line for each name; one scale for all, from black at 1 down.
 
-    It begins at 0, or at -1 where any is negative.
+    It begins at 0, or at the quarter below what is negative.
     """
     count = max(len(maps) for _, maps in lines)
-    low = min(0.0, min(m.values.min() for _, maps in lines for m in maps))
+    low = min(0.0, min(float(m.values.min()) for _, maps in lines for m in maps))
     with mpl.rc_context(CHART_STYLE | {"axes.grid": False}):
         figure = sheet(COLUMN_WIDTH / count * 0.92 * len(lines) + 0.55)
         grid = figure.subplots(len(lines), count, squeeze=False)
@@ -33,7 +33,7 @@ def correlations(lines: Sequence[tuple[str, Sequence[Map]]]) -> Figure:
             line[0].set_ylabel(name)
             for axes, one in zip(line, maps, strict=True):
                 drawn = axes.imshow(
-                    one.values, cmap="cividis_r", vmin=-1.0 if low < 0 else 0.0, vmax=1,
+                    one.values, cmap="cividis_r", vmin=np.floor(4 * low) / 4, vmax=1,
                     interpolation="nearest",
                 )  # fmt: skip
                 axes.set_title(one.title, fontsize=7, pad=3)

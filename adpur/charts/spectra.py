@@ -25,19 +25,18 @@ def spectra(
         figure = sheet(1.25 * len(shares) + 2.4)
         heights = [1.0] * len(shares) + [1.7]
         *upper, lower = figure.subplots(len(heights), 1, height_ratios=heights)
+        used = np.flatnonzero(sum(sum(h.values()) for h in shares.values()))
         for axes, (row, histogram) in zip(upper, shares.items(), strict=True):
             _histograms(axes, histogram, edges)
-            axes.set_ylabel(f"{row}\nshare of pairs")
-            axes.sharex(upper[0])
+            axes.set(ylabel=f"{row}\nshare of pairs", xlim=edges[[used.min(), used.max() + 1]])
         upper[-1].set_xlabel("correlation")
-        upper[0].legend(fontsize=6, loc="upper left")
+        handles, labels = upper[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=6)
         _cumulative(lower, explained, level)
     return figure
 
 
 def _histograms(axes: Axes, histogram: Histogram, edges: NDArray[np.float64]) -> None:
-    used = np.flatnonzero(np.sum(list(histogram.values()), axis=0))
-    axes.set_xlim(edges[used.min()], edges[used.max() + 1])
     for (name, share), (color, hatch) in zip(histogram.items(), FILLS, strict=False):
         axes.stairs(
             share, edges, fill=True, facecolor=color, edgecolor="black", hatch=hatch, alpha=0.6,

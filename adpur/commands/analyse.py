@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.analysis import Analysis, write
+from adpur.analyse.compression import Compression
 from adpur.analyse.directions import DirectionMatrices
 from adpur.analyse.geometry import PathGeometry
 from adpur.analyse.norms import NormOverEps, NormOverTime
@@ -30,6 +31,7 @@ ANALYSES: dict[str, type[Analysis]] = {
     "norm-time": NormOverTime,
     # RevPure
     "path-geometry": PathGeometry,
+    "compression": Compression,
     "direction-matrices": DirectionMatrices,
     "direction-spectrum": DirectionSpectrum,
     "purification-strips": PurificationStrips,
