@@ -17,7 +17,10 @@ from adpur.analyse.analysis import Analysis, write
 from adpur.analyse.compression import Compression
 from adpur.analyse.directions import DirectionMatrices
 from adpur.analyse.geometry import PathGeometry
+from adpur.analyse.lengths import LengthAccuracy, SubsequenceAccuracy
 from adpur.analyse.norms import NormOverEps, NormOverTime
+from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
+from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.analyse.spectrum import DirectionSpectrum
 from adpur.analyse.strips import PurificationStrips
 from adpur.analyse.subject import subjects
@@ -29,12 +32,20 @@ ANALYSES: dict[str, type[Analysis]] = {
     # SSNI
     "norm-eps": NormOverEps,
     "norm-time": NormOverTime,
-    # RevPure
+    "tau-accuracy": TauAccuracy,
+    "bias-accuracy": BiasAccuracy,
+    # ScoreOpt
+    "steps-accuracy": StepsAccuracy,
+    "objective-weight": ObjectiveWeight,
+    "eot-accuracy": EotAccuracy,
+    # RevPure and its successor
     "path-geometry": PathGeometry,
-    "compression": Compression,
+    "purification-strips": PurificationStrips,
     "direction-matrices": DirectionMatrices,
     "direction-spectrum": DirectionSpectrum,
-    "purification-strips": PurificationStrips,
+    "length-accuracy": LengthAccuracy,
+    "subsequence-accuracy": SubsequenceAccuracy,
+    "compression": Compression,
 }
 QUIET = 10.0
 """Seconds between lines that say where an analysis is."""

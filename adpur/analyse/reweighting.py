@@ -1,0 +1,99 @@
+"""SSNI's t(x): its curves over the score norm, and accuracy over their temperature and bias."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from adpur.analyse.analysis import Analysis, Answer
+from adpur.analyse.subject import Subject
+from adpur.analyse.sweeps import At, having, over, parts, with_purifier
+from adpur.errors import ConfigError
+from adpur.level import Curve, Linear, Reweighted, Sigmoid
+from adpur.purify.base import replaced
+
+TAUS = (0.25, 0.5, 1.0, 2.0, 4.0)
+BIASES = (0.0, 10.0, 20.0, 30.0, 40.0)
+
+
+@dataclass(frozen=True)
+class TauAccuracy(Analysis):
+    """SSNI Fig. 3: accuracy over the temperature tau of the sigmoid, clean and under attack.
+
+    Of rows whose t(x) has a Sigmoid. Tau is in units of the score norm, or in standard deviations
+    of the clean norms where the row says `relative`. Every tau costs the block's whole attack. The
+    paper gives standard deviations over three runs; these are 95 % intervals over images.
+
+    Args:
+        taus: a point each.
+        blocks: attack blocks of the config; by default the first of each row.
+        eps: radius; by default the largest of each block.
+    """
+
+    taus: tuple[float, ...] = TAUS
+    blocks: tuple[str, ...] = ()
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.taus or min(self.taus) <= 0:
+            raise ConfigError(f"expected taus > 0, got {self.taus}")
+
+    def ask(self, subjects: Sequence[Subject]) -> Answer:
+        """A curve a row."""
+        points = (
+            At(subject.row, tau, _bent(subject, tau=tau))
+            for subject in curved(subjects, Sigmoid)
+            for tau in self.taus
+        )
+        return over("tau", points, self.blocks, self.eps, log=True)
+
+
+@dataclass(frozen=True)
+class BiasAccuracy(Analysis):
+    """SSNI Tables 8 and 9: accuracy over the bias b of the reweighting, clean and under attack.
+
+    Of rows whose t(x) has a Linear or a Sigmoid; b is in the unit of t*, and t(x) goes up to
+    t* + b. Every b costs the block's whole attack.
+
+    Args:
+        biases: a point each.
+        blocks: attack blocks of the config; by default the first of each row.
+        eps: radius; by default the largest of each block.
+    """
+
+    biases: tuple[float, ...] = BIASES
+    blocks: tuple[str, ...] = ()
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.biases:
+            raise ConfigError("expected at least one bias")
+
+    def ask(self, subjects: Sequence[Subject]) -> Answer:
+        """A curve a row."""
+        points = (
+            At(subject.row, bias, _bent(subject, bias=bias))
+            for subject in curved(subjects, Linear, Sigmoid)
+            for bias in self.biases
+        )
+        return over("bias b", points, self.blocks, self.eps)
+
+
+def curved(subjects: Sequence[Subject], *kinds: type[Curve]) -> list[Subject]:
+    """The rows whose t(x) all follows curves of these kinds."""
+    found = [
+        s
+        for s in having(subjects, Reweighted)
+        if all(isinstance(level.curve, kinds) for level in parts(s.defense.purifier, Reweighted))
+    ]
+    if not found:
+        told = " or ".join(kind.__name__ for kind in kinds)
+        raise ConfigError(f"expected a row whose t(x) has a {told}, got none of that curve")
+    return found
+
+
+def _bent(subject: Subject, **settings: float) -> Subject:
+    """The row with other settings of its curve."""
+
+    def change(level: Reweighted) -> Reweighted:
+        return replace(level, curve=replace(level.curve, **settings))  # type: ignore[type-var]
+
+    return with_purifier(subject, replaced(subject.defense.purifier, Reweighted, change))
