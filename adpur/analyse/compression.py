@@ -1,7 +1,7 @@
 """Does a purifier bring images closer together, under one draw of its noise, and does it help?"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.norms import banded, spread
-from adpur.analyse.paths import draws, perturbations, purified
+from adpur.analyse.paths import draws, parts, perturbations, purified
 from adpur.analyse.subject import Subject
 from adpur.charts.compressions import Points, compressions
 from adpur.defense import Defense
@@ -26,7 +26,7 @@ QUARTILES = ("lower quartile", "median", "upper quartile")
 
 @dataclass(frozen=True)
 class Compression(Analysis):
-    """RevPure's successor (arXiv 2505.22839): compression rate, and whether it goes with robustness.
+    """RevPure's successor (arXiv 2505.22839): compression rate, and if it goes with robustness.
 
     The definition is ours; we have not seen the paper's: CR(x) = mean over d of
     ||P(x + d; eta) - P(x; eta)|| / ||d||, d uniform on the sphere of L2 radius eps sqrt(C H W)
@@ -67,27 +67,22 @@ class Compression(Analysis):
         rows: list[tuple[Cell, ...]] = []
         over, spectra, points = [], [], []
         for subject in purifying(subjects):
-            index = subject.images.noise.index.tolist()
             radii = self.eps or tuple(
                 max(subject.block(self.block).radii) * k for k in (1 / 8, 1 / 4, 1 / 2, 1)
             )
             rates = [rate(subject, eps, self.count) for eps in radii]
-            for eps, found in zip(radii, rates, strict=True):
-                rows += _lines(subject.row, "compression rate", eps, index, found)
+            rows += _lines(subject, "compression rate", radii, rates)
             over.append(banded(subject.row, radii, [spread(r) for r in rates]))
             if self.spectra:
-                values = self._values(subject)
-                ranks = list(range(1, values.shape[1] + 1))
-                for k, found in zip(ranks, values.T, strict=True):
-                    rows += _lines(subject.row, "singular value", k, index, found)
-                spectra.append(banded(subject.row, ranks, [spread(v) for v in values.T]))
+                values = list(self._values(subject).T)
+                ranks = range(1, len(values) + 1)
+                rows += _lines(subject, "singular value", ranks, values)
+                spectra.append(banded(subject.row, ranks, [spread(v) for v in values]))
             if self.attacked:
                 right = self._right(subject)
                 rho = ranked(rates[-1], right)
-                rows += [
-                    (subject.row, "draws right, attacked", "", i, r)
-                    for i, r in zip(index, right.tolist(), strict=True)
-                ]
+                told = zip(_index(subject), right.tolist(), strict=True)
+                rows += [(subject.row, "draws right, attacked", "", *pair) for pair in told]
                 rows.append((subject.row, "rank correlation", radii[-1], "all", rho))
                 points.append(Points(subject.row, rates[-1].tolist(), right.tolist(), rho))
         heading = ("row", "quantity", "at", "image", "value")
@@ -123,7 +118,7 @@ def rate(subject: Subject, eps: float, count: int) -> Tensor:
 
 
 def jacobian(defense: Defense, x: Tensor, noise: Noise) -> Tensor:
-    """dP / dx fp64 `(C H W, C H W)` of one image, t(x) a constant; a backward pass an output."""
+    """Jacobian dP / dx fp64 `(C H W, C H W)` of one image, t(x) a constant."""
     size = x[0].numel()
     if size > LARGEST:
         raise ConfigError(
@@ -141,21 +136,26 @@ def jacobian(defense: Defense, x: Tensor, noise: Noise) -> Tensor:
         return [torch.autograd.grad(value, copies)[0].flatten(1)]
 
     with torch.enable_grad():
-        parts = list(torch.arange(size).split(defense.rows))
-        return mapped(work, parts, defense.threads)[0].double().cpu()
+        return mapped(work, parts(size, defense.rows), defense.threads)[0].double().cpu()
 
 
 def ranked(first: Tensor, second: Tensor) -> float:
     """Spearman's correlation; NaN where either does not vary."""
-    if min(len(first.unique()), len(second.unique())) < 2:
+    if bool((first == first[0]).all() | (second == second[0]).all()):
         return math.nan
     return float(spearmanr(first.numpy(), second.numpy()).statistic)
 
 
 def _lines(
-    row: str, quantity: str, at: float, index: Sequence[int], found: Tensor
-) -> list[tuple[Cell, ...]]:
-    """Each image's value and their quartiles."""
-    named: list[tuple[Cell, float]] = [*zip(QUARTILES, spread(found), strict=True)]
-    named += list(zip(index, found.tolist(), strict=False))
-    return [(row, quantity, at, name, value) for name, value in named]
+    subject: Subject, quantity: str, places: Sequence[float], found: Sequence[Tensor]
+) -> Iterator[tuple[Cell, ...]]:
+    """At each place, the quartiles of the images' values and each of them."""
+    for at, values in zip(places, found, strict=True):
+        told: list[tuple[Cell, float]] = [*zip(QUARTILES, spread(values), strict=True)]
+        told += zip(_index(subject), values.tolist(), strict=False)
+        yield from ((subject.row, quantity, at, *pair) for pair in told)
+
+
+def _index(subject: Subject) -> list[int]:
+    index: list[int] = subject.images.noise.index.tolist()
+    return index

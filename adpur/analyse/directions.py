@@ -1,15 +1,14 @@
 """RevPure: where a purifier takes the surroundings of one image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.paths import draws, perturbations, purified
-from adpur.analyse.subject import Images, Subject
+from adpur.analyse.subject import Subject
 from adpur.charts.matrices import Map, correlations
 from adpur.errors import ConfigError
 
@@ -48,21 +47,15 @@ class DirectionMatrices(Analysis):
         rows: list[tuple[Cell, ...]] = []
         drawn = []
         for subject in purifying(subjects):
-            place = placed(subject, self.image)
-            found = self._matrices(subject)
-            maps = []
-            for name, matrices in found.items():
+            place, maps = placed(subject, self.image), []
+            for name, matrices in self._matrices(subject).items():
                 means = [outside(m) for m in matrices]
-                one, mean = matrices[place], float(np.mean(means))
-                maps.append(Map(f"{name}\nmean of all images {mean:.3g}", one))
+                mean = float(np.mean(means))
+                maps.append(Map(f"{name}\nmean of all images {mean:.3g}", matrices[place]))
                 index = subject.images.noise.index.tolist()
-                rows += [
-                    (subject.row, name, index[place], i, j, float(one[i, j]))
-                    for i, j in np.ndindex(one.shape)
-                ]
-                told = zip(index, means, strict=True)
+                told = [*zip(index, means, strict=True), ("all", mean)]
+                rows += [(subject.row, name, *cells) for cells in _cells(index[place], maps[-1])]
                 rows += [(subject.row, name, i, "mean off-diagonal", "", m) for i, m in told]
-                rows.append((subject.row, name, "all", "mean off-diagonal", "", mean))
             drawn.append((subject.row, maps))
         heading = ("row", "directions of", "image", "first", "second", "correlation")
         return Answer(heading, rows, correlations(drawn))
@@ -81,8 +74,15 @@ class DirectionMatrices(Analysis):
         for name, (inputs, keys) in asked.items():
             subject.tell(f"{subject.row}: {name}")
             ends = purified(subject.defense, inputs, keys).view(self.count, *x.shape)
-            found[name] = [np.corrcoef(d) for d in (ends - x).flatten(2).transpose(0, 1).double().cpu().numpy()]
+            found[name] = [
+                np.corrcoef(d) for d in (ends - x).flatten(2).transpose(0, 1).double().cpu().numpy()
+            ]
         return found
+
+
+def _cells(image: int, drawn: Map) -> Iterator[tuple[Cell, ...]]:
+    for i, j in np.ndindex(drawn.values.shape):
+        yield image, i, j, float(drawn.values[i, j])
 
 
 def placed(subject: Subject, image: int) -> int:

@@ -49,7 +49,7 @@ class PathGeometry(Analysis):
     replay: bool = True
 
     def ask(self, subjects: Sequence[Subject]) -> Answer:
-        """A panel a quantity, a curve a row; hollow is the attacked image, before it is diffused."""
+        """A panel a quantity, a curve a row; hollow is the attacked image itself."""
         rows: list[tuple[Cell, ...]] = []
         drawn: dict[str, list[Descent]] = {name: [] for name in QUANTITIES}
         for subject in purifying(subjects):

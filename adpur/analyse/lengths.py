@@ -97,14 +97,17 @@ def replayed(subject: Subject, known: bool = True) -> Subject:
 
 def _around(subject: Subject) -> list[float]:
     purifier = subject.defense.purifier
-    own, (grid, *_) = parts(purifier, Constant)[0].t, parts(purifier, Grid)
+    own = parts(purifier, Constant)[0].t
+    grid: Grid = parts(purifier, Grid)[0]  # type: ignore[type-abstract]
     end = subject.defense.networks.denoiser.schedule.end
     around = torch.tensor([own * share for share in AROUND], dtype=torch.float64)
-    return [float(t) for t in grid.snap(around, max(end, own)).unique()]
+    return sorted(set(grid.snap(around, end).tolist()))
 
 
 def _long(subject: Subject, t: float) -> Subject:
-    return with_purifier(subject, replaced(subject.defense.purifier, Constant, lambda _: Constant(t)))
+    return with_purifier(
+        subject, replaced(subject.defense.purifier, Constant, lambda _: Constant(t))
+    )
 
 
 def _sparse(subject: Subject, count: int) -> Subject:

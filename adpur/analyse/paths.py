@@ -47,7 +47,8 @@ def walk(defense: Defense, x: Tensor, noise: Noise, look: Look) -> Path:
         raise ConfigError("this analysis watches the reverse loop; a row it was given never walks")
     end, everyone = torch.zeros(len(x), dtype=torch.float64), torch.arange(len(x))
     seen.append((everyone, end, look(to_signed(out.image), everyone).cpu()))
-    return _ordered(*(torch.cat(column) for column in zip(*seen, strict=True)), count=len(x))
+    row, t, kept = (torch.cat(column) for column in zip(*seen, strict=True))
+    return _ordered(row, t, kept, len(x))
 
 
 def _ordered(row: Tensor, t: Tensor, kept: Tensor, count: int) -> Path:
@@ -70,9 +71,13 @@ def purified(defense: Defense, x: Tensor, noise: Noise) -> Tensor:
         rows = part.to(x.device)
         return [defense.purifier.purify(x[rows], noise[rows], levels.at(part), context).image]
 
-    parts = list(torch.arange(len(x)).split(16 * defense.rows))
     with torch.no_grad():
-        return mapped(work, parts, defense.threads)[0]
+        return mapped(work, parts(len(x), 16 * defense.rows), defense.threads)[0]
+
+
+def parts(count: int, most: int) -> list[Tensor]:
+    """Row numbers in parts of at most so many."""
+    return list(torch.split(torch.arange(count), most))
 
 
 def draws(noise: Noise, count: int, start: int = 0) -> Noise:
@@ -90,4 +95,3 @@ def perturbations(x: Tensor, keys: Noise, eps: float) -> Tensor:
     z = keys.fold(source=Source.ATTACK).normal(x, Stream.ATTACK)
     length = eps * x[0].numel() ** 0.5
     return z * expand(length / z.flatten(1).norm(dim=1), z)
-

@@ -42,9 +42,15 @@ class Tally:
         self.total, self.number = self.total + float(found.sum()), self.number + len(found)
 
     @property
+    def shares(self) -> Batch:
+        """Of the correlations between `EDGES`."""
+        return self.counts / self.number
+
+    @property
     def explained(self) -> list[float]:
-        """Cumulative share of the variance."""
-        shares: list[float] = np.cumsum(self.pca.explained_variance_ratio_).tolist()
+        """Cumulative share of the variance; empty where only correlations were asked."""
+        ratios = getattr(self.pca, "explained_variance_ratio_", [])
+        shares: list[float] = np.cumsum(ratios).tolist()
         return shares
 
 
@@ -86,22 +92,15 @@ class DirectionSpectrum(Analysis):
     def ask(self, subjects: Sequence[Subject]) -> Answer:
         """A panel of histograms a row; the curve of the perturbations is common to all."""
         rows: list[tuple[Cell, ...]] = []
-        shares, explained = {}, {}
+        shares: dict[str, dict[str, Batch]] = {}
+        explained: dict[str, list[float]] = {}
         for subject in purifying(subjects):
             found = self._tallied(subject)
-            counted = {name: tally.counts / tally.number for name, tally in found.items()}
-            shares[subject.row] = counted
-            for name, tally in found.items():
-                mean = tally.total / tally.number
-                rows.append((subject.row, name, "mean correlation", "", mean))
-                middles = (EDGES[1:] + EDGES[:-1]) / 2
-                pairs = zip(middles.round(4).tolist(), counted[name].tolist(), strict=True)
-                rows += [(subject.row, name, "share of correlations near", *p) for p in pairs]
-                if name != OWN:
-                    curve = list(enumerate(tally.explained, 1))
-                    rows += [(subject.row, name, "explained by", *p) for p in curve]
+            shares[subject.row] = {name: tally.shares for name, tally in found.items()}
             explained.setdefault(BEFORE, found[BEFORE].explained)
             explained[subject.row] = found[AFTER].explained
+            for name, tally in found.items():
+                rows += [(subject.row, name, *cells) for cells in _cells(tally)]
         heading = ("row", "directions", "quantity", "at", "value")
         return Answer(heading, rows, spectra(shares, EDGES, explained, LEVEL))
 
@@ -127,3 +126,12 @@ class DirectionSpectrum(Analysis):
             shared = keys.fold(draw=0) if self.same_noise else keys
             ends = purified(subject.defense, clean + moved, shared) - clean
             yield tuple(d.flatten(1).double().cpu().numpy() for d in (moved, ends))  # type: ignore[misc]
+
+
+def _cells(tally: Tally) -> Iterator[tuple[Cell, ...]]:
+    yield "mean correlation", "", tally.total / tally.number
+    middles = ((EDGES[1:] + EDGES[:-1]) / 2).round(4)
+    for middle, share in zip(middles.tolist(), tally.shares.tolist(), strict=True):
+        yield "share of correlations near", middle, share
+    for count, share in enumerate(tally.explained, 1):
+        yield "explained by", count, share

@@ -1,6 +1,6 @@
 """How much a purifier compresses, at which radius, along which directions, and what it is worth."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -28,13 +28,17 @@ def compressions(
     The line at 1 parts what brings images closer from what drives them apart. In the cloud rows are
     shifted a little, so as not to hide each other. Panels without data are left out.
     """
-    panels = [panel for panel in ((_rates, over), (_ranks, spectra), (_cloud, points)) if panel[1]]
+    known = looks(one.name for one in over)
+    draws: list[Callable[[Axes], None]] = [lambda axes: _rates(axes, over, known)]
+    if spectra:
+        draws.append(lambda axes: _ranks(axes, spectra, known))
+    if points:
+        draws.append(lambda axes: _cloud(axes, points, known))
     with mpl.rc_context(CHART_STYLE):
-        figure = sheet(1.75 * len(panels) + 0.4)
-        known = looks(one.name for one in over)
-        stacked = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-        for axes, (draw, shown) in zip(stacked, panels, strict=True):
-            draw(axes, shown, known)
+        figure = sheet(1.75 * len(draws) + 0.4)
+        stacked = figure.subplots(len(draws), 1, squeeze=False)[:, 0]
+        for axes, draw in zip(stacked, draws, strict=True):
+            draw(axes)
         legend(figure, [stacked[0]])
     return figure
 
@@ -65,8 +69,8 @@ def _cloud(axes: Axes, points: Sequence[Points], known: Known) -> None:
         color, marker, _ = known[one.name]
         shift = 0.05 * (k - (len(points) - 1) / 2)
         axes.plot(
-            one.x, [y + shift for y in one.y], color=color, marker=marker, markerfacecolor="none", markersize=3,
-            linestyle="none", alpha=0.8, label=f"{one.name}: {one.rho:.2f}",
+            one.x, [y + shift for y in one.y], color=color, marker=marker, linestyle="none",
+            markerfacecolor="none", markersize=3, alpha=0.8, label=f"{one.name}: {one.rho:.2f}",
         )  # fmt: skip
     axes.set(xlabel="compression rate of an image", ylabel="draws right, attacked")
     axes.set_ylim(-0.15, 1.15)
