@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import IncrementalPCA
 
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
-from adpur.analyse.directions import placed
+from adpur.analyse.matrices import placed
 from adpur.analyse.paths import draws, perturbations, purified
 from adpur.analyse.subject import Subject
 from adpur.charts.spectra import spectra

@@ -15,14 +15,14 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.analysis import Analysis, write
 from adpur.analyse.compression import Compression
-from adpur.analyse.directions import DirectionMatrices
 from adpur.analyse.geometry import PathGeometry
 from adpur.analyse.lengths import LengthAccuracy, SubsequenceAccuracy
+from adpur.analyse.matrices import DirectionMatrices
 from adpur.analyse.norms import NormOverEps, NormOverTime
 from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
+from adpur.analyse.pictures import PurificationStrips
 from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.analyse.spectrum import DirectionSpectrum
-from adpur.analyse.strips import PurificationStrips
 from adpur.analyse.subject import subjects
 from adpur.errors import ConfigError
 from adpur.explain import explain
