@@ -1,12 +1,16 @@
 """RevPure's Theorem 1 and Corollary 2.1, measured on the code that evaluates real defences.
 
 A classifier F behind additive Gaussian noise P (equation 4): an image is fooled when F is wrong
-at x + eta. Lengths are in units of sigma. `python -m adpur.analyse.replay` prints the table.
+at x + eta. Lengths are in units of sigma. `python -m adpur.analyse.replay` prints the table;
+`--out FOLDER` draws it over the dimension.
 """
 
 import math
 from abc import ABC, abstractmethod
+from argparse import ArgumentParser
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -225,5 +229,20 @@ def table(trials: int = 2000) -> list[str]:
     return lines
 
 
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table; where a folder is given, draw success over the dimension into it too."""
+    parser = ArgumentParser("python -m adpur.analyse.replay", description=__doc__)
+    parser.add_argument("--trials", type=int, default=2000, help="attacks on each setting")
+    parser.add_argument("--out", type=Path, help="folder for the figure; about a minute more")
+    args = parser.parse_args(argv)
+    print("\n".join(table(args.trials)))
+    if args.out:
+        from adpur.analyse.analysis import write
+        from adpur.analyse.dimension import over_dimension
+
+        for file in write(over_dimension(args.trials), args.out / "theorem-1"):
+            print(file)
+
+
 if __name__ == "__main__":
-    print("\n".join(table()))
+    main()

@@ -17,10 +17,16 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 from adpur.analyse.agreement import GradientAgreement
 from adpur.analyse.analysis import Analysis, write
 from adpur.analyse.curves import Reweighting
+from adpur.analyse.compression import Compression
+from adpur.analyse.geometry import PathGeometry
+from adpur.analyse.lengths import LengthAccuracy, SubsequenceAccuracy
+from adpur.analyse.matrices import DirectionMatrices
 from adpur.analyse.norms import NormOverEps, NormOverTime
 from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
+from adpur.analyse.pictures import PurificationStrips
 from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.analyse.strips import LevelStrips
+from adpur.analyse.spectrum import DirectionSpectrum
 from adpur.analyse.subject import subjects
 from adpur.errors import ConfigError
 from adpur.explain import explain
@@ -39,6 +45,14 @@ ANALYSES: dict[str, type[Analysis]] = {
     "objective-weight": ObjectiveWeight,
     "eot-accuracy": EotAccuracy,
     "gradient-agreement": GradientAgreement,
+    # RevPure and its successor
+    "path-geometry": PathGeometry,
+    "purification-strips": PurificationStrips,
+    "direction-matrices": DirectionMatrices,
+    "direction-spectrum": DirectionSpectrum,
+    "length-accuracy": LengthAccuracy,
+    "subsequence-accuracy": SubsequenceAccuracy,
+    "compression": Compression,
 }
 QUIET = 10.0
 """Seconds between lines that say where an analysis is."""

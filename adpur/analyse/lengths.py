@@ -1,0 +1,115 @@
+"""RevPure's sequence length t* and subsequence length s*: accuracy over both, under replay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from adpur.analyse.analysis import Analysis, Answer
+from adpur.analyse.subject import Subject
+from adpur.analyse.sweeps import At, having, over, parts, with_purifier
+from adpur.errors import ConfigError
+from adpur.grid import Grid, Subsequence
+from adpur.level import Constant
+from adpur.purify.base import replaced
+from adpur.threat.knowledge import replay
+
+AROUND = (0.2, 0.6, 1.0, 1.4, 2.0)
+
+
+@dataclass(frozen=True)
+class LengthAccuracy(Analysis):
+    """RevPure Fig. 2 a and Table S1: accuracy over the sequence length t*, clean and attacked.
+
+    Of rows of a constant t*, in the unit of their schedules; rounds all get the same. On a strided
+    grid a longer t* takes more steps. Clean images and the attack both under replay, as there: one
+    known draw an image, so the intervals are over images alone. Every t* costs the block's whole
+    attack.
+
+    Args:
+        ts: a point each, reachable by the rows' grids; by default 0.2, 0.6, 1, 1.4 and 2 times
+            each row's own, at the nearest reachable.
+        replay: the attack knows the noise it is judged by; else as the blocks say.
+        blocks: attack blocks of the config; by default the first of each row.
+        eps: radius; by default the largest of each block.
+    """
+
+    ts: tuple[float, ...] = ()
+    replay: bool = True
+    blocks: tuple[str, ...] = ()
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if any(t < 0 for t in self.ts):
+            raise ConfigError(f"expected ts >= 0, got {list(self.ts)}")
+
+    def ask(self, subjects: Sequence[Subject]) -> Answer:
+        """A curve a row."""
+        points = (
+            At(subject.row, t, replayed(_long(subject, t), self.replay))
+            for subject in having(subjects, Constant)
+            for t in self.ts or _around(subject)
+        )
+        return over("t*", points, self.blocks, self.eps)
+
+
+@dataclass(frozen=True)
+class SubsequenceAccuracy(Analysis):
+    """RevPure Fig. 2 b and Table S2: accuracy over the subsequence length s*, clean and attacked.
+
+    The row's own t* in s* nearly equal steps (`Subsequence`), whatever its grid was; of rows on
+    the integer steps of DDPM. An s* above t* is t*. Clean images and the attack both under replay,
+    as there. Every s* costs the block's whole attack in as many network calls.
+
+    Args:
+        counts: s*, a point each.
+        replay: the attack knows the noise it is judged by; else as the blocks say.
+        blocks: attack blocks of the config; by default the first of each row.
+        eps: radius; by default the largest of each block.
+    """
+
+    counts: tuple[int, ...] = (5, 10, 20, 50, 75)
+    replay: bool = True
+    blocks: tuple[str, ...] = ()
+    eps: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.counts or min(self.counts) < 1:
+            raise ConfigError(f"expected counts >= 1, got {list(self.counts)}")
+
+    def ask(self, subjects: Sequence[Subject]) -> Answer:
+        """A curve a row."""
+        points = (
+            At(subject.row, count, replayed(_sparse(subject, count), self.replay))
+            for subject in having(subjects, Grid)
+            for count in self.counts
+        )
+        return over("s*", points, self.blocks, self.eps, log=True)
+
+
+def replayed(subject: Subject, known: bool = True) -> Subject:
+    """The row with every block's attacker knowing all noise, if he is to (RevPure Algorithm 1)."""
+    if not known:
+        return subject
+    blocks = (replace(b, trial=replace(b.trial, knowledge=replay())) for b in subject.blocks)
+    return replace(subject, blocks=tuple(blocks))
+
+
+def _around(subject: Subject) -> list[float]:
+    purifier = subject.defense.purifier
+    own = parts(purifier, Constant)[0].t
+    grid: Grid = parts(purifier, Grid)[0]  # type: ignore[type-abstract]
+    end = subject.defense.networks.denoiser.schedule.end
+    around = torch.tensor([own * share for share in AROUND], dtype=torch.float64)
+    return sorted(set(grid.snap(around, end).tolist()))
+
+
+def _long(subject: Subject, t: float) -> Subject:
+    return with_purifier(
+        subject, replaced(subject.defense.purifier, Constant, lambda _: Constant(t))
+    )
+
+
+def _sparse(subject: Subject, count: int) -> Subject:
+    grid = Subsequence(count)
+    return with_purifier(subject, replaced(subject.defense.purifier, Grid, lambda _: grid))
