@@ -14,8 +14,14 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.analysis import Analysis, write
+from adpur.analyse.copies import EotDirection
+from adpur.analyse.known import KnowledgeAccuracy
+from adpur.analyse.landscape import LossLandscape
 from adpur.analyse.norms import NormOverEps, NormOverTime
+from adpur.analyse.ranks import RankHistograms
+from adpur.analyse.semi import SemiLoss
 from adpur.analyse.subject import subjects
+from adpur.analyse.trajectories import Trajectories
 from adpur.errors import ConfigError
 from adpur.explain import explain
 from adpur.stages.values import load_yaml
@@ -24,6 +30,13 @@ ANALYSES: dict[str, type[Analysis]] = {
     # SSNI
     "norm-eps": NormOverEps,
     "norm-time": NormOverTime,
+    # ADDT
+    "trajectories": Trajectories,
+    "knowledge-accuracy": KnowledgeAccuracy,
+    "loss-landscape": LossLandscape,
+    "eot-direction": EotDirection,
+    "semi-loss": SemiLoss,
+    "rank-histograms": RankHistograms,
 }
 QUIET = 10.0
 """Seconds between lines that say where an analysis is."""
