@@ -30,10 +30,10 @@ class Bought(NamedTuple):
 class EotDirection(Analysis):
     """ADDT Fig. 7: robust accuracy, and similarity to the DW-box direction, over EoT copies.
 
-    Above, percent right under the block's white-box attack from the clean image with that many
-    copies a step. Below, cosines, their means over images with Student's interval: of the mean
-    gradient over so many fresh draws at the clean image to the gradient on the one known draw; and
-    of the attack's final perturbation to that of the DW-box attack. The paper calls both "gradient
+    Percent right under the block's white-box attack from the clean image with that many copies a
+    step; then cosines, means over images with Student's interval: of the mean gradient over so many
+    fresh draws at the clean image to the gradient on the one known draw; and of the attack's final
+    perturbation to that of the DW-box attack. The paper calls both "gradient
     similarity" and "similarity between the attack directions", and does not say where it is taken.
 
     Costs an attack of every image with each number of copies.
@@ -53,29 +53,23 @@ class EotDirection(Analysis):
     def ask(self, subjects: Sequence[Subject]) -> Answer:
         """Three curves a row."""
         rows: list[tuple[Cell, ...]] = []
-        above, below = [], []
+        series: dict[str, list[Series]] = {}
         for subject in purifying(subjects):
-            bought = self._bought(subject)
-            gained = [Estimate(*(100 * v for v in one.accuracy)) for one in bought]
-            told = {
-                "percent right": gained,
-                "cosine of gradients": [one.gradient for one in bought],
-                "cosine of perturbations": [one.perturbation for one in bought],
-            }
-            for name, at in told.items():
+            for name, at in self._told(subject).items():
                 rows += [(subject.row, n, name, *e) for n, e in zip(self.copies, at, strict=True)]
-            above.append(self._curve(subject.row, gained))
-            below.append(self._curve(f"{subject.row}, gradient", told["cosine of gradients"]))
-            below.append(
-                self._curve(f"{subject.row}, perturbation", told["cosine of perturbations"])
-            )
+                series.setdefault(name, []).append(self._curve(subject.row, at))
         heading = ("row", "EoT copies", "what", "mean", "low", "high")
-        label = "EoT copies"
-        plots = [
-            Plot(label, "percent right", above, log=True),
-            Plot(label, "cosine to DW-box", below, log=True),
-        ]
-        return Answer(heading, rows, panels(plots))
+        plots = [Plot("EoT copies", name, one, log=True) for name, one in series.items()]
+        return Answer(heading, rows, panels(plots, 1.7))
+
+    def _told(self, subject: Subject) -> dict[str, list[Estimate]]:
+        """What is drawn, a value each number of copies."""
+        bought = self._bought(subject)
+        return {
+            "percent right": [Estimate(*(100 * v for v in one.accuracy)) for one in bought],
+            "cosine, gradients": [one.gradient for one in bought],
+            "cosine, perturbations": [one.perturbation for one in bought],
+        }
 
     def _bought(self, subject: Subject) -> list[Bought]:
         known = attacker(subject, self.block, *DW_BOX[1:])

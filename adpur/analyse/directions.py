@@ -75,7 +75,7 @@ def losses(
     `draws`; else the mean over `draws` that no gradient has met, the same for every version.
     """
     found, size = [], max(1, AT_ONCE // (len(images.y) * draws))
-    for part in torch.split(x, size):  # type: ignore[no-untyped-call]
+    for part in torch.split(x, size):
         rows = torch.arange(len(images.y), device=x.device).repeat(len(part))
         oracle = trial.oracle(images.y[rows], images.noise[rows], trial.knowledge.each()[0])
         found.append(oracle.value(part.flatten(0, 1), draws).view(len(part), -1))

@@ -32,7 +32,7 @@ class Trajectories(Analysis):
     the mean over the config's N draws that no attack met; the paper does not say which.
 
     t-SNE keeps neighbours, not lengths or angles: read directions off `loss-landscape` instead.
-    Costs 3 x runs attacks on one image.
+    Costs 3 x runs attacks on one image, each call padded to R rows: `-- --model.rows=8` is cheaper.
 
     Args:
         runs: of each setting.
@@ -70,13 +70,10 @@ class Trajectories(Analysis):
 
     def _only(self, subject: Subject) -> Subject:
         """The subject with one image."""
-        x, y, noise = subject.images
-        if self.image >= len(x):
-            raise ConfigError(
-                f"expected image below {len(x)}, the number of --images, got {self.image}"
-            )
-        one = slice(self.image, self.image + 1)
-        return replace(subject, images=Images(x[one], y[one], noise[one]))
+        images = subject.images
+        if self.image >= (count := len(images.x)):
+            raise ConfigError(f"expected image below --images {count}, got {self.image}")
+        return replace(subject, images=images.rows(slice(self.image, self.image + 1)))
 
     def _tracks(self, subject: Subject) -> list[Track]:
         """All runs of the first setting, then of the next."""
