@@ -1,9 +1,10 @@
-"""Subjects whose purifier only adds Gaussian noise: closed forms of attacks on a random defence."""
+"""Subjects with closed forms: a purifier that only adds Gaussian noise, and affine ones."""
 
 import torch
-from torch import nn
+from problems import SHAPE, GaussianDenoiser, LinearClassifier, images
+from torch import Tensor, nn
 
-from adpur import PGD, Attack, Defense, Networks, Noise, one_shot
+from adpur import PGD, Attack, Defense, Networks, Noise, Purifier, one_shot
 from adpur.analyse.noisy import CENTRE, Unmoved
 from adpur.analyse.subject import Images, Subject
 from adpur.judge import Bench
@@ -18,6 +19,26 @@ def additive(classifier: nn.Module, n: int, sigma: float, count: int, attack: At
     images = Images(x, torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count)))
     blocks = (Block("row", "pgd", Trial(defense, attack), (attack.eps,)),)
     return Subject("row", defense, Bench(4, 1, True), images, blocks)
+
+
+class Centred(nn.Module):
+    """Three linear logits of x - 1/2: which class an image has is anybody's guess."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shape, self.linear = SHAPE, LinearClassifier()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(x - CENTRE)
+
+
+def affine(purifier: Purifier, count: int, attack: Attack) -> Subject:
+    """A defence affine in x under any noise, of images away from the ends of the range."""
+    defense = Defense(purifier, Networks(Centred(), GaussianDenoiser(0.0)), rows=8)
+    x = 0.3 + 0.4 * images(count)
+    keyed = Images(x, defense.networks.classifier(x).argmax(1), Noise(torch.arange(count)))
+    blocks = (Block("row", "pgd", Trial(defense, attack), (attack.eps,)),)
+    return Subject("row", defense, Bench(4, 1, True), keyed, blocks)
 
 
 def stepwise(steps: int, eps: float = 0.1, eot: int = 2) -> PGD:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from additive import stepwise
-from problems import GaussianDenoiser
+from additive import affine, stepwise
 from scipy import stats
 from subjects import subject
 from torch import Tensor
@@ -21,26 +20,25 @@ from adpur.analyse.subject import Subject
 from adpur.analyse.trajectories import Trajectories, embedded, nth
 from adpur.noise import Source
 
-AFFINE = Diffusion(Constant(500), Strided(250))
+DDPM = Diffusion(Constant(300), Strided(150))
 
 
-def affine(count: int = 4, steps: int = 3) -> Subject:
-    """A defence affine in x under any noise, and images away from the ends of the range."""
-    one = subject(AFFINE, count, stepwise(steps), denoiser=GaussianDenoiser())
-    return replace(one, images=one.images._replace(x=0.3 + 0.4 * one.images.x))
+def convex(count: int = 4, steps: int = 3) -> Subject:
+    """An affine defence, whose cross-entropy is convex."""
+    return affine(DDPM, count, stepwise(steps))
 
 
 def test_the_iterates_are_the_results_of_shorter_attacks() -> None:
-    one = affine()
+    one = convex()
     path = iterates(one, attacker(one, None, *WHITE_EOT[1:]))
     assert torch.equal(path[0], one.images.x)
     for steps in (1, 2, 3):
-        shorter = attacker(affine(steps=steps), None, *WHITE_EOT[1:])
+        shorter = attacker(convex(steps=steps), None, *WHITE_EOT[1:])
         assert torch.equal(path[steps], one.attacked(shorter))
 
 
 def test_an_attacker_starts_at_the_clean_image_once_with_his_copies() -> None:
-    one = subject(AFFINE, attack=replace(stepwise(2), restarts=3, candidates=2))
+    one = subject(DDPM, attack=replace(stepwise(2), restarts=3, candidates=2))
     attack = attacker(one, None, *WHITE[1:]).attack
     assert attack == replace(stepwise(2), random_start=False, eot=1)
     assert attacker(one, None, *WHITE_EOT[1:]).attack == replace(attack, eot=2)
@@ -60,7 +58,7 @@ class OneByOne(Attack):
 
 
 def test_an_attack_that_leaves_images_out_has_no_iterates() -> None:
-    one = subject(AFFINE, attack=OneByOne())
+    one = subject(DDPM, attack=OneByOne())
     with pytest.raises(ConfigError, match="in every step, as PGD does; got OneByOne"):
         iterates(one, one.trial())
 
@@ -70,7 +68,7 @@ def test_losses_are_those_of_the_known_draws(
     knowledge: Knowledge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And how many points are evaluated at once changes nothing."""
-    one, pool = affine(), knowledge.pool or 0
+    one, pool = convex(), knowledge.pool or 0
     trial = attacker(one, None, knowledge)
     versions = torch.stack([one.images.x, one.images.x + 0.1, one.images.x - 0.1])
     found = losses(trial, one.images, versions, pool)
@@ -84,7 +82,7 @@ def test_losses_are_those_of_the_known_draws(
 
 
 def test_losses_of_the_white_box_are_on_draws_no_attack_met() -> None:
-    one = affine()
+    one = convex()
     trial = attacker(one, None, *WHITE[1:])
     found = losses(trial, one.images, one.images.x[None], 2)[0]
     for source, same in ((Source.SELECT, True), (Source.ATTACK, False)):
@@ -103,7 +101,7 @@ def test_an_average_is_students_and_leaves_nan_out() -> None:
 
 
 def test_a_plane_holds_both_perturbations() -> None:
-    one, other = (affine().images.x[k : k + 2] - 0.5 for k in (0, 2))
+    one, other = (convex().images.x[k : k + 2] - 0.5 for k in (0, 2))
     plane = Plane.through(one, other)
     dot = (plane.first * plane.second).flatten(1).sum(1)
     torch.testing.assert_close(dot, torch.zeros(2, dtype=torch.float64))
@@ -117,14 +115,14 @@ def test_a_plane_holds_both_perturbations() -> None:
 
 
 def test_a_perturbation_that_adds_no_direction_leaves_the_second_empty() -> None:
-    one = affine().images.x - 0.5
+    one = convex().images.x - 0.5
     plane = Plane.through(one, 0.7 * one)
     assert not plane.second.any() and torch.equal(plane.project(one)[:, 1], torch.zeros(4).double())
 
 
 def test_the_landscape_of_an_affine_defence() -> None:
     """Convex along lines; the ends of the tracks lie on it."""
-    one = affine(1)
+    one = convex(1)
     answer = LossLandscape(points=5, span=(0.0, 1.0)).ask([one])
     assert answer.heading[:3] == ("row", "what", "iteration")
     surface = np.array([row[5] for row in answer.rows if row[1] == "surface"]).reshape(5, 5)
@@ -143,7 +141,7 @@ def test_the_landscape_of_an_affine_defence() -> None:
 
 def test_losses_of_a_known_draw_rise_at_every_step() -> None:
     """A sign step on a convex function; each run knows another draw, fresh runs share their own."""
-    answer = Trajectories(runs=2, image=2).ask([affine(steps=4)])
+    answer = Trajectories(runs=2, image=2).ask([convex(steps=4)])
     assert answer.heading == ("row", "knowledge", "run", "iteration", "x", "y", "loss")
     assert len(answer.rows) == 3 * 2 * 5
 
@@ -158,7 +156,7 @@ def test_losses_of_a_known_draw_rise_at_every_step() -> None:
 
 
 def test_a_run_has_its_own_pool_where_there_is_one() -> None:
-    one = affine()
+    one = convex()
     pools = [nth(attacker(one, None, *s[1:]), 2).knowledge for s in (DW_BOX, WHITE)]
     assert pools == [Knowledge(1, seed=2), Knowledge()]
 
@@ -180,7 +178,7 @@ def test_an_embedding_keeps_neighbours_and_repeats() -> None:
         (lambda: LossLandscape(points=1), "points >= 2 and span low < high"),
         (lambda: LossLandscape(span=(1.0, 0.0)), "points >= 2 and span low < high"),
         (lambda: Trajectories(runs=0), "runs >= 1"),
-        (lambda: Trajectories(image=4).ask([affine()]), "image below --images 4, got 4"),
+        (lambda: Trajectories(image=4).ask([convex()]), "image below --images 4, got 4"),
     ],
 )
 def test_settings_that_mean_nothing(made, told: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from additive import additive, stepwise
+from additive import additive, affine, stepwise
 from subjects import subject
 
 from adpur import PGD, Ancestral, ConfigError, Constant, Diffusion, Identity, Strided
@@ -15,8 +15,8 @@ from adpur.analyse.known import KnowledgeAccuracy
 from adpur.analyse.noisy import Ball, HalfSpace
 from adpur.analyse.semi import SemiLoss, signs
 
-DDPM = Diffusion(Constant(600), Strided(300))
-DDIM = Diffusion(Constant(600), Strided(300), Ancestral(eta=0))
+DDPM = Diffusion(Constant(300), Strided(150))
+DDIM = Diffusion(Constant(300), Strided(150), Ancestral(eta=0))
 FIRM = PGD(eps=0.1, steps=2, eot=2)
 
 
@@ -26,25 +26,25 @@ def table(rows) -> dict[str, tuple[float, ...]]:
 
 def test_all_noise_of_ddim_is_that_of_the_forward_process() -> None:
     """ADDT section 4.2: DW-fwd is DW-both there, and is not for DDPM."""
-    ddim = table(KnowledgeAccuracy().ask([subject(DDIM, 24, FIRM)]).rows)
+    ddim = table(KnowledgeAccuracy().ask([affine(DDIM, 12, FIRM)]).rows)
     assert list(ddim) == ["clean", "white-box", "DW-fwd", "DW-both"]
     assert ddim["DW-fwd"] == ddim["DW-both"] != ddim["white-box"]
-    ddpm = table(KnowledgeAccuracy().ask([subject(DDPM, 24, FIRM)]).rows)
+    ddpm = table(KnowledgeAccuracy().ask([affine(DDPM, 12, FIRM)]).rows)
     assert ddpm["DW-fwd"] != ddpm["DW-both"]
 
 
 def test_who_may_do_nothing_leaves_clean_accuracy() -> None:
-    null = table(KnowledgeAccuracy().ask([subject(DDPM, 12, PGD(eps=0.0, steps=1))]).rows)
+    null = table(KnowledgeAccuracy().ask([affine(DDPM, 12, PGD(eps=0.0, steps=1))]).rows)
     assert null["white-box"] == null["clean"]
     value, low, high = null["clean"]
     assert 0 < low < value < high <= 100
 
 
 def test_strides_are_counted_in_network_calls() -> None:
-    answer = KnowledgeAccuracy(strides=(300, 150, 200)).ask([subject(DDPM, 2, PGD(eps=0.1, steps=1))])
-    assert [row[1] for row in answer.rows] == [2.0] * 4 + [4.0] * 4 + [3.0] * 4
+    answer = KnowledgeAccuracy(strides=(150, 100, 60)).ask([affine(DDPM, 2, PGD(eps=0.1, steps=1))])
+    assert [row[1] for row in answer.rows] == [2.0] * 4 + [3.0] * 4 + [5.0] * 4
     assert len(answer.figure.axes) == 1  # one row: one plot over NFE
-    assert [t.get_text() for t in answer.figure.axes[0].get_xticklabels()] == ["2", "4", "3"]
+    assert [t.get_text() for t in answer.figure.axes[0].get_xticklabels()] == ["2", "3", "5"]
 
 
 def test_more_copies_turn_the_gradient_towards_any_draw() -> None:
