@@ -35,7 +35,8 @@ def journeys(shown: Sequence[Journeys], height: str = "loss") -> Figure:
             left.set(xticks=[], yticks=[], xlabel="t-SNE", ylabel=one.title)
             right.set(xlabel="iteration", ylabel=height, ylim=(min(0, ends[0]), 1.05 * ends[1]))
             right.xaxis.set_major_locator(MaxNLocator(integer=True))
-            figure.colorbar(left.collections[0], ax=left, label=height, format="%.2g")
+        lefts = grid[:, 0].tolist()
+        figure.colorbar(lefts[0].collections[0], ax=lefts, label=height, format="%.2g")
         legend(figure, [grid[0, 1]])
     return figure
 
