@@ -48,7 +48,7 @@ def _group(
         if name in group:
             value, low, high = (100 * v for v in group[name])
             axes.bar(
-                place + (k - (len(fills) - 1) / 2) * width, value, width, color=fill[0],
+                place + (k - (len(fills) - 1) / 2) * width, value, width, color=(fill[0], 0.6),
                 hatch=fill[1], edgecolor="black", linewidth=0.5, label=name,
                 yerr=[[max(value - low, 0)], [max(high - value, 0)]],
                 error_kw={"linewidth": 0.8, "capsize": 1.5},
