@@ -64,14 +64,21 @@ def image_grid(rows: Sequence[tuple[str, Tensor]], title: str, notes: Sequence[s
     return figure
 
 
+def binned_ranks(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Counts `(P, C, N)` of ranks in equal bins, as many as divide N up to 32 `(P, C, bins)`."""
+    bins = max(d for d in range(1, 33) if counts.shape[2] % d == 0)
+    binned: NDArray[np.int64] = counts.reshape(*counts.shape[:2], bins, -1).sum(-1)
+    return binned
+
+
 def rank_histograms(counts: NDArray[np.int64], pixels: Sequence[tuple[int, int]]) -> Figure:
     """How often a pixel has each rank, counts `(P, C, N)`: a line a pixel, a column a channel.
 
     In multiples of the uniform's share, the line at 1 (ADDT Fig. 9).
     """
     channels, ranks = counts.shape[1:]
-    bins = max(d for d in range(1, 33) if ranks % d == 0)
-    binned = counts.reshape(len(counts), channels, bins, -1).sum(-1)
+    binned = binned_ranks(counts)
+    bins = binned.shape[2]
     height = binned * bins / np.maximum(binned.sum(-1, keepdims=True), 1)
     edges = np.linspace(0, ranks, bins + 1)
     with mpl.rc_context(STYLE):

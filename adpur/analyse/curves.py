@@ -11,8 +11,9 @@ from adpur.analyse.norms import score_norm
 from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import having, parts
 from adpur.charts.marginal import Over, curves_over_samples
+from adpur.curve import Curve, Linear, Sigmoid
 from adpur.errors import ConfigError
-from adpur.level import Curve, Linear, Reweighted, Sigmoid
+from adpur.level import Reweighted
 from adpur.plots import Series
 
 POINTS = 201

@@ -8,7 +8,8 @@ from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import At, having, over, with_purifier
 from adpur.errors import ConfigError
 from adpur.purify.base import replaced
-from adpur.purify.scoreopt import SR, Anchored, Diff, Objective, ScoreOpt
+from adpur.purify.objective import SR, Anchored, Diff, Objective
+from adpur.purify.scoreopt import ScoreOpt
 from adpur.threat.attack import changed
 from adpur.trial import Block
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from adpur.analyse.analysis import Analysis, Answer
 from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import At, having, over, parts, with_purifier
+from adpur.curve import Curve, Linear, Sigmoid
 from adpur.errors import ConfigError
-from adpur.level import Curve, Linear, Reweighted, Sigmoid
+from adpur.level import Reweighted
 from adpur.purify.base import replaced
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)

@@ -1,6 +1,6 @@
 """What an analysis looks at: a row of a test config, its images, and who attacks it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from adpur.errors import ConfigError
 from adpur.judge import Bench
 from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores
-from adpur.lit.data.base import ImageData
+from adpur.lit.data.base import ImageData, Split
 from adpur.lit.evaluation import Evaluation
 from adpur.noise import Noise
 from adpur.stages import parse
 from adpur.stages.defaults import quiet
-from adpur.threat.trace import Trace
+from adpur.threat.trace import Trace, Watch, unwatched
 from adpur.trial import Block, Trial
 
 
@@ -34,7 +34,16 @@ class Images(NamedTuple):
 
     def first(self, count: int) -> "Images":
         """The first of them."""
-        return Images(self.x[:count], self.y[:count], self.noise[slice(count)])
+        return self.rows(slice(count))
+
+    def rows(self, chosen: slice) -> "Images":
+        """Some of them."""
+        return Images(self.x[chosen], self.y[chosen], self.noise[chosen])
+
+
+def nowhere(split: Split, count: int) -> Images:
+    """No data but the images at hand."""
+    raise ConfigError(f"expected a data module with a split {split!r}, got images alone")
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,7 @@ class Subject:
         images: those it is asked about.
         blocks: the attack blocks that name it, in the config's order.
         tell: told what is being done, line by line.
+        split: the first images of a split of the data, training images among them.
     """
 
     row: str
@@ -55,6 +65,7 @@ class Subject:
     images: Images
     blocks: tuple[Block, ...] = ()
     tell: Callable[[str], None] = silent
+    split: Callable[[Split, int], Images] = nowhere
 
     def block(self, name: str | None = None) -> Block:
         """The attack block of a name; by default the first."""
@@ -71,10 +82,14 @@ class Subject:
         chosen = self.block(block)
         return chosen.at(eps if eps is not None else max(chosen.radii), self.bench.random)
 
-    def attacked(self, trial: Trial) -> Tensor:
-        """Adversarial images `(B, C, H, W)` of a trial, brought into its set as `judge` does."""
+    def attacked(self, trial: Trial, watch: Watch = unwatched) -> Tensor:
+        """Adversarial images `(B, C, H, W)` of a trial, brought into its set as `judge` does.
+
+        `watch` is shown every image at which the attack asks for a gradient.
+        """
         (x, y, noise), attack = self.images, trial.attack
-        trace = Trace(len(x), lambda text: self.tell(f"{self.row}, eps {attack.eps:g}: {text}"))
+        told = f"{self.row}, eps {attack.eps:g}"
+        trace = Trace(len(x), lambda text: self.tell(f"{told}: {text}"), watch)
         found = trial.search(x, y, noise, trial.knowledge.each()[0], trace)
         return attack.norm.admitted(found.image.detach(), x, attack.eps).image
 
@@ -98,17 +113,24 @@ def subjects(
             callback.setup(cli.trainer, module, "test")
     device = cli.trainer.strategy.root_device
     module.to(device).eval()
-    images = _images(data, limit, module.seed, device)
+
+    def split(name: Split, count: int) -> Images:
+        size = len(data.split(name))  # type: ignore[arg-type]
+        return _images(data, name, range(min(count, size)), module.seed, device)
+
+    images = _images(data, data.evaluate, data.subset[:limit], module.seed, device)
     made = []
     for row, defense in module.defenses.items():
         defense.workers = module.workers or idle_cores(cli.trainer)
         blocks = tuple(b for (name, _), b in module.attacks.items() if name == row)
-        made.append(Subject(row, defense, module.bench(row, images.x), images, blocks, tell))
+        made.append(Subject(row, defense, module.bench(row, images.x), images, blocks, tell, split))
     return made
 
 
-def _images(data: ImageData, limit: int, seed: int, device: torch.device) -> Images:
-    split = data.split(data.evaluate)
-    parts = zip(*(split[i] for i in data.subset[:limit]), strict=True)
+def _images(
+    data: ImageData, name: Split, chosen: Iterable[int], seed: int, device: torch.device
+) -> Images:
+    split = data.split(name)
+    parts = zip(*(split[i] for i in chosen), strict=True)
     x, y, index = (torch.stack(part).to(device) for part in parts)
     return Images(x, y, Noise(index, seed))

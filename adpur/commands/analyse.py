@@ -16,18 +16,24 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.agreement import GradientAgreement
 from adpur.analyse.analysis import Analysis, write
-from adpur.analyse.curves import Reweighting
 from adpur.analyse.compression import Compression
+from adpur.analyse.copies import EotDirection
+from adpur.analyse.curves import Reweighting
 from adpur.analyse.geometry import PathGeometry
+from adpur.analyse.known import KnowledgeAccuracy
+from adpur.analyse.landscape import LossLandscape
 from adpur.analyse.lengths import LengthAccuracy, SubsequenceAccuracy
 from adpur.analyse.matrices import DirectionMatrices
 from adpur.analyse.norms import NormOverEps, NormOverTime
 from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
 from adpur.analyse.pictures import PurificationStrips
+from adpur.analyse.ranks import RankHistograms
 from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
-from adpur.analyse.strips import LevelStrips
+from adpur.analyse.semi import SemiLoss
 from adpur.analyse.spectrum import DirectionSpectrum
+from adpur.analyse.strips import LevelStrips
 from adpur.analyse.subject import subjects
+from adpur.analyse.trajectories import Trajectories
 from adpur.errors import ConfigError
 from adpur.explain import explain
 from adpur.stages.values import load_yaml
@@ -53,6 +59,13 @@ ANALYSES: dict[str, type[Analysis]] = {
     "length-accuracy": LengthAccuracy,
     "subsequence-accuracy": SubsequenceAccuracy,
     "compression": Compression,
+    # ADDT
+    "trajectories": Trajectories,
+    "knowledge-accuracy": KnowledgeAccuracy,
+    "loss-landscape": LossLandscape,
+    "eot-direction": EotDirection,
+    "semi-loss": SemiLoss,
+    "rank-histograms": RankHistograms,
 }
 QUIET = 10.0
 """Seconds between lines that say where an analysis is."""

@@ -116,7 +116,7 @@ class Oracle:
                 raise AttackError(f"the gradient at attack iteration {iteration} {place}")
         look = Look(value.view(eot, -1), grad.view(eot, *x.shape), logits.view(eot, len(x), -1))
         if self.trace is not None:
-            self.trace.gradient(self.place, look.loss, look.grad)
+            self.trace.gradient(self.place, x, look.loss, look.grad)
         return look
 
     def value_and_grad(self, x: Tensor, iteration: int, eot: int = 1) -> tuple[Tensor, Tensor]:

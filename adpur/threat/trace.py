@@ -7,6 +7,13 @@ from torch import Tensor
 
 from adpur.types import ordered_mean
 
+Watch = Callable[[Tensor, Tensor], None]
+"""`watch(rows, x)`: sees where an attack asks for a gradient, before anything moves on."""
+
+
+def unwatched(rows: Tensor, x: Tensor) -> None:
+    """Look at nothing."""
+
 
 class Trace:
     """A read-only observer of an oracle's queries on B images.
@@ -14,6 +21,7 @@ class Trace:
     Args:
         images: B.
         tell: called before every query; may stop the attack by raising.
+        watch: shown the images of every gradient query: the iterates of an ascent.
 
     Attributes:
         loss: of each image, the mean loss over EOT copies at every gradient query, in order.
@@ -24,16 +32,19 @@ class Trace:
         outside: how far each returned image lay outside the ball or the range.
     """
 
-    def __init__(self, images: int, tell: Callable[[str], None] = lambda text: None) -> None:
-        self.tell = tell
+    def __init__(
+        self, images: int, tell: Callable[[str], None] = lambda text: None, watch: Watch = unwatched
+    ) -> None:
+        self.tell, self.watch = tell, watch
         self.loss: list[list[float]] = [[] for _ in range(images)]
         self.gradients, self.values = [0] * images, [0] * images
         self.zero, self.agreement = [0] * images, [0.0] * images
         self.claims: list[list[float]] = [[] for _ in range(images)]
         self.outside = [0.0] * images
 
-    def gradient(self, rows: Tensor, value: Tensor, grad: Tensor) -> None:
-        """Note losses `(E, B)` and gradients `(E, B, ...)` at `rows` of the batch."""
+    def gradient(self, rows: Tensor, x: Tensor, value: Tensor, grad: Tensor) -> None:
+        """Note losses `(E, B)` and gradients `(E, B, ...)` at `x`, `rows` of the batch."""
+        self.watch(rows, x.detach())
         loss, zero = ordered_mean(value), ~ordered_mean(grad).flatten(1).any(1)
         noted = zip(rows.tolist(), loss.tolist(), zero.tolist(), _halves(grad), strict=True)
         for i, at, lost, cosine in noted:
