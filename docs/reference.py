@@ -30,7 +30,7 @@ class Public(SphinxDirective):
     final_argument_whitespace = True
 
     def run(self) -> list[nodes.Node]:
-        """What autodoc makes of each name, in the order of `adpur._HOMES`."""
+        """What autodoc makes of each name, in the order of the source."""
         lines = [line for home in self.arguments[0].split() for line in entries(home)]
         found = nodes.section()
         found.document = self.state.document
@@ -40,7 +40,8 @@ class Public(SphinxDirective):
 
 def entries(home: str) -> Iterator[str]:
     """Autodoc's directives for the public names of a module."""
-    for name in adpur._HOMES[home]:
+    order = list(vars(import_module(home)))
+    for name in sorted(adpur._HOMES[home], key=order.index):
         value = getattr(adpur, name)
         kind = "class" if inspect.isclass(value) else "function"
         kind = kind if kind == "class" or inspect.isfunction(value) else "data"
@@ -61,12 +62,41 @@ def plain(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
     code = False
     for n, line in enumerate(lines):
         code = line.lstrip().startswith(">>>") or (code and bool(line.strip()))
-        if not code:
-            lines[n] = "".join(_escaped(part) for part in re.split(r"(``[^`]+``)", _doubled(line)))
+        if not code and not line.startswith("|"):
+            lines[n] = _plain(line)
+    lines[:] = _tabled(lines)
 
 
-def _doubled(line: str) -> str:
-    return CODE.sub(r"``\1``", line)
+def shown(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
+    """A NamedTuple's fields stand in its signature already."""
+    return True if (obj.__doc__ or "").startswith("Alias for field number") else None
+
+
+def valid(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, told: str | None, back: str | None
+) -> tuple[str, str | None] | None:
+    """Python's `<factory>` of a field is no expression, and would end the reading of the types."""
+    return (told.replace("<factory>", "..."), back) if told else None
+
+
+def _plain(line: str) -> str:
+    doubled = CODE.sub(r"``\1``", line)
+    return "".join(_escaped(part) for part in re.split(r"(``[^`]+``)", doubled))
+
+
+def _tabled(lines: list[str]) -> Iterator[str]:
+    """Markdown's tables as lists, which is what reStructuredText makes tables of."""
+    above = ""
+    for line in lines:
+        if line.startswith("|") and not above.startswith("|"):
+            yield from (".. list-table::", "   :header-rows: 1", "")
+        if not line.startswith("|"):
+            yield line
+        elif not set(line) <= set("|-"):
+            first, *rest = (_plain(cell.strip()) for cell in line.strip("|").split("|"))
+            yield f"   * - {first}"
+            yield from (f"     - {cell}" for cell in rest)
+        above = line
 
 
 def _escaped(part: str) -> str:
@@ -86,6 +116,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     import_module("adpur.cli").quiet_threads()
     app.add_directive("public", Public)
+    app.connect("autodoc-skip-member", shown)
+    app.connect("autodoc-process-signature", valid)
     app.connect("autodoc-process-docstring", plain, priority=400)  # before napoleon
     app.connect("env-check-consistency", complete)
     return {"parallel_read_safe": True}

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,12 +26,14 @@ import torch
 import yaml
 from cifar import tiny_cifar_weights
 from tables import parts, stand_in
+from torch import Tensor
 
 import adpur
 from adpur import CifarResNet
 from adpur.cli import main, resolve_config
 from adpur.commands import reproduce
 from adpur.models.files import find_weights
+from adpur.threat.attack import changed
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -223,10 +226,22 @@ def prose(text: str) -> str:
     return FENCE.sub("", text)
 
 
+def brief(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """An attack of two steps and two copies: what is tested is that the page works."""
+
+    def briefly(attack: adpur.Attack, *asked: Any) -> Tensor:
+        few = changed(attack, steps=lambda n: min(n, 2), eot=lambda n: min(n, 2))
+        return run(few, *asked)
+
+    return briefly
+
+
 @pytest.fixture
 def page(away: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
     """A folder with stand-ins for the networks that hours of a GPU would leave."""
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    for kind in (adpur.PGD, adpur.APGD, adpur.Square):
+        monkeypatch.setattr(kind, "run", brief(kind.run))
     held, path = set(sys.modules), list(sys.path)
     yield Page(monkeypatch)
     for name in set(sys.modules) - held:
@@ -267,7 +282,7 @@ def test_nothing_is_hidden_from_the_tests(file: Path) -> None:
     for command in re.findall(r"`(adpur [^`]+)`", rest):
         words = shlex.split(command)
         assert words[1] in {*STAGES, *adpur_commands(), "configs"} or words[1].isupper(), command
-        for flag, name in zip(words, words[1:], strict=False):
+        for flag, name in pairwise(words):
             if flag == "-c" and not name.isupper() and not name.startswith("mine"):
                 assert resolve_config(name)
     for target in re.findall(r"`make ([a-z-]+)`", rest):
