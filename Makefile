@@ -34,7 +34,7 @@ type: $(READY)
 	$(BIN)/mypy
 
 docs: $(READY)  ## the site in build/docs; whatever it cannot resolve is an error
-	$(BIN)/python -m sphinx -b html -q -n -W --keep-going docs build/docs
+	$(BIN)/python -m sphinx -b html -q -E -n -W --keep-going docs build/docs
 
 test-slow: $(READY)  ## the tests that take minutes: retraining, 20 kills
 	$(BIN)/python -m pytest -m slow

@@ -20,6 +20,8 @@ from sphinx.util.docutils import SphinxDirective
 import adpur
 
 LOGGER = logging.getLogger(__name__)
+ROW = ("| ", "|-")
+"""How a line of a Markdown table begins."""
 CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 
@@ -62,7 +64,7 @@ def plain(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list
     code = False
     for n, line in enumerate(lines):
         code = line.lstrip().startswith(">>>") or (code and bool(line.strip()))
-        if not code and not line.startswith("|"):
+        if not code and not line.startswith(ROW):
             lines[n] = _plain(line)
     lines[:] = _tabled(lines)
 
@@ -88,9 +90,9 @@ def _tabled(lines: list[str]) -> Iterator[str]:
     """Markdown's tables as lists, which is what reStructuredText makes tables of."""
     above = ""
     for line in lines:
-        if line.startswith("|") and not above.startswith("|"):
+        if line.startswith(ROW) and not above.startswith(ROW):
             yield from (".. list-table::", "   :header-rows: 1", "")
-        if not line.startswith("|"):
+        if not line.startswith(ROW):
             yield line
         elif not set(line) <= set("|-"):
             first, *rest = (_plain(cell.strip()) for cell in line.strip("|").split("|"))
