@@ -54,9 +54,9 @@ def entries(home: str) -> Iterator[str]:
 
 
 def explained(found: type) -> bool:
-    """Whether its methods are worth a place: a leaf's are those of its base, all concrete."""
-    bases = (base for base in found.__bases__ if base.__module__.startswith("adpur"))
-    return inspect.isabstract(found) or not any(bases)
+    """Whether its methods are worth a place: a leaf has those of its base, or Lightning's hooks."""
+    homes = (base.__module__ for base in found.__bases__)
+    return inspect.isabstract(found) or not any(h.startswith(("adpur", "lightning")) for h in homes)
 
 
 def plain(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:

@@ -34,6 +34,8 @@ from adpur.cli import MODULES, main, resolve_config
 from adpur.commands import reproduce
 from adpur.models.files import find_weights
 from adpur.threat.attack import changed
+from adpur.trust.finding import Level
+from adpur.trust.report import probes, reviews
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -295,6 +297,12 @@ def test_the_readmes_links_lead_somewhere() -> None:
     assert len(links) > 10
     for link in links:
         assert (ROOT / link).is_file(), link
+
+
+def test_every_check_of_the_trust_report_has_its_section() -> None:
+    text = (ROOT / "docs/trust-report.md").read_text()
+    wanted = [f"{c.check} {c.title}" for c in (*probes(Level.FULL), *reviews(Level.FULL))]
+    assert sorted(re.findall(r"^### (T.+)$", text, re.M)) == sorted(wanted)
 
 
 @pytest.mark.parametrize(
