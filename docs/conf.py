@@ -7,7 +7,6 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 project = "adpur"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "reference"]
-exclude_patterns = ["README.md"]
 html_theme = "furo"
 html_title = "adpur"
 html_static_path = ["static"]

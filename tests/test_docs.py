@@ -284,6 +284,8 @@ def test_nothing_is_hidden_from_the_tests(file: Path) -> None:
     for command in re.findall(r"`(adpur [^`]+)`", rest):
         words = shlex.split(command)
         assert words[1] in {*STAGES, *MODULES, "configs", "--help"} or words[1].isupper(), command
+        if words[1] == "reproduce" and words[2:]:
+            assert reproduce.find(words[2])
         for flag, name in pairwise(words):
             if flag == "-c" and not name.isupper() and not name.startswith("mine"):
                 assert resolve_config(name)
