@@ -1,6 +1,6 @@
 # Everything a person or CI runs. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help install demo table test lint type test-slow oracle bench docker clean
+.PHONY: help install demo table test lint type docs test-slow oracle bench docker clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -23,7 +23,7 @@ demo: $(READY)  ## the main job on the embedded default: EOT 5, 128 digits
 table: $(READY)  ## the README's table: EOT 10, all 360 test digits
 	$(BIN)/adpur test -c table_digits
 
-test: $(READY) lint type  ## lint, types, tests, one process a core and one thread a process
+test: $(READY) lint type docs  ## lint, types, the site, tests: a process a core, a thread a process
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 
 lint: $(READY)
@@ -32,6 +32,9 @@ lint: $(READY)
 
 type: $(READY)
 	$(BIN)/mypy
+
+docs: $(READY)  ## the site in build/docs; whatever it cannot resolve is an error
+	$(BIN)/python -m sphinx -b html -q -E -n -W --keep-going docs build/docs
 
 test-slow: $(READY)  ## the tests that take minutes: retraining, 20 kills
 	$(BIN)/python -m pytest -m slow

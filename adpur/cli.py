@@ -74,7 +74,7 @@ def quiet_threads() -> None:
     """Let waiting OpenMP threads give up their core soon; must run before torch is imported.
 
     Beside one busy process a U-Net on two threads took 847 ms with libgomp's own spinning and 604
-    with this; on an idle machine this cost 275 against 251 ms (README, Speed).
+    with this; on an idle machine this cost 275 against 251 ms (docs/speed.md).
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 

@@ -1,4 +1,4 @@
-"""What is shipped: the wheel elsewhere, the README's code, the two install files."""
+"""What is shipped: the wheel elsewhere, the two install files."""
 
 import re
 import subprocess
@@ -43,22 +43,6 @@ def test_the_wheel_works_from_any_folder(wheel: Path, tmp_path: Path) -> None:
 def test_the_wheel_holds_no_tests(wheel: Path) -> None:
     assert {p.name for p in wheel.iterdir() if not p.name.endswith(".dist-info")} == {"adpur"}
     assert (wheel / "adpur" / "py.typed").exists()
-
-
-def test_the_readmes_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-
-
-def test_the_readmes_commands_exist() -> None:
-    text = (ROOT / "README.md").read_text()
-    targets = set(re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.M))
-    assert set(re.findall(r"^ *make ([a-z-]+)", text, re.M)) <= targets
-    configs = {f.stem for f in (ROOT / "configs").glob("*.yaml")}
-    assert set(re.findall(r"adpur (?:test|fit) -c (\w+)", text)) <= configs
 
 
 def test_every_dependency_is_pinned_without_addresses() -> None:

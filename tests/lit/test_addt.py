@@ -177,15 +177,15 @@ def test_adversarial_training_hardens_a_classifier(tmp_path: Path) -> None:
     assert right["at"] > right["plain"] + 0.2
 
 
-def test_every_ablation_of_the_readme_is_a_setting(
+def test_every_ablation_of_the_docs_is_a_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from adpur.stages import parse
 
     monkeypatch.chdir(tmp_path)
     tiny_cifar_weights(tmp_path / "runs/weights/cifar10")
-    text = (Path(adpur.__file__).parents[1] / "README.md").read_text()
-    lines = re.findall(r"^ +adpur fit (-c \w+ --model\S.*?)(?: #.*)?$", text, re.M)
+    text = (Path(adpur.__file__).parents[1] / "docs/train.md").read_text()
+    lines = re.findall(r"^adpur fit (-c \w+ --model\S.*?)(?: #.*)?$", text, re.M)
     assert len(lines) >= 10
     made = [parse("fit", [*shlex.split(line), "--trainer.logger=false"]).model for line in lines]
     searches = {repr(getattr(m, "perturbation", getattr(m, "adversary", None))) for m in made}

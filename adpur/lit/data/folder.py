@@ -17,9 +17,9 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 class Folder(ImageData):
     """Images in a subfolder for each class, or in such folders for each split.
 
-        root/cat/1.png           evaluated as they are; there is nothing to fit on
-        root/test/cat/1.png      with root/train and root/validation for a fit; without the latter,
-                                 a fixed stratified tenth of the training images is held out
+    `root/cat/1.png` are evaluated as they are; there is nothing to fit on. `root/test/cat/1.png`
+    have `root/train` and `root/validation` beside them for a fit; without the latter, a fixed
+    stratified tenth of the training images is held out.
 
     Args:
         root: the folder.
