@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0 if args else 2
     quiet_threads()
+    own_modules()
     try:
         return _command(args[0])(args[1:])
     except (ConfigError, AttackError) as error:
@@ -68,6 +69,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("adpur: interrupted; the same command continues", file=sys.stderr)
         return 130
+
+
+def own_modules() -> None:
+    """Let YAML and `audit` name modules of the working folder; last, so that none hides another."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
 
 
 def quiet_threads() -> None:

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -83,7 +82,6 @@ def imported(target: str) -> nn.Module:
     module, _, name = target.partition(":")
     if not name:
         raise ConfigError(f"expected module:name, got {target!r}")
-    sys.path.insert(0, str(Path.cwd()))
     try:
         held = import_module(module)
     except Exception as error:
