@@ -20,7 +20,7 @@ from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import Column
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.purify.base import Identity
+from adpur.purify.base import Around, Context, Identity, Levels, Purified, Purifier, Shape
 from adpur.records import describe, digest
 from adpur.rows import calls_everywhere
 from adpur.threat.knowledge import Knowledge
@@ -86,13 +86,34 @@ class Free(nn.Module):
         return torch.cat((logits[:, :1] + 3, logits[:, 1:]), 1)
 
 
+@dataclass(frozen=True)
+class Still(Around):
+    """The identity, for attacks that look at a reverse process: one in which no row moves."""
+
+    inner: Purifier = Identity()
+
+    def check(self, nets: Networks, shape: Shape) -> None:
+        """The inner purifier's."""
+        self.inner.check(nets, shape)
+
+    def seen(self, x: Tensor) -> Tensor:
+        """The inner purifier's."""
+        return self.inner.seen(x)
+
+    def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
+        """The inner purifier's."""
+        if context.path is not None:
+            context.path.beside(lambda row, s: x[row])
+        return self.inner.purify(x, noise, levels, context)
+
+
 def asked(trial: Trial, data: ImageData) -> Asked:
     """Run the attack in full on one image that resists, against a classifier that costs nothing."""
     networks = Networks(Free(data.shape, data.classes))
     free = Defense(Identity(), networks, rows=1, ensemble=trial.defense.ensemble)
     x, first, trace = torch.full((1, *data.shape), 0.5), torch.zeros(1, dtype=torch.int64), Trace(1)
     seen = trial.oracle(first, Noise(first), trial.knowledge.each()[0])
-    oracle = replace(seen, defense=free, view=Identity(), levels=LevelGradient(), trace=trace)
+    oracle = replace(seen, defense=free, view=Still(), levels=LevelGradient(), trace=trace)
     trial.attack.run(oracle, x)
     copies = trace.gradients[0] // max(1, len(trace.loss[0]))
     return Asked(trace.gradients[0], trace.values[0], copies).times(trial.knowledge.seeds)
