@@ -20,7 +20,8 @@ from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import Column
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.purify.base import Around, Context, Identity, Levels, Purified, Purifier, Shape
+from adpur.purify.base import Identity
+from adpur.purify.still import Still
 from adpur.records import describe, digest
 from adpur.rows import calls_everywhere
 from adpur.threat.knowledge import Knowledge
@@ -84,27 +85,6 @@ class Free(nn.Module):
         """Logits."""
         logits = x.flatten(1) @ self.get_buffer("weight")
         return torch.cat((logits[:, :1] + 3, logits[:, 1:]), 1)
-
-
-@dataclass(frozen=True)
-class Still(Around):
-    """The identity, for attacks that look at a reverse process: one in which no row moves."""
-
-    inner: Purifier = Identity()
-
-    def check(self, nets: Networks, shape: Shape) -> None:
-        """The inner purifier's."""
-        self.inner.check(nets, shape)
-
-    def seen(self, x: Tensor) -> Tensor:
-        """The inner purifier's."""
-        return self.inner.seen(x)
-
-    def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
-        """The inner purifier's."""
-        if context.path is not None:
-            context.path.beside(lambda row, s: x[row])
-        return self.inner.purify(x, noise, levels, context)
 
 
 def asked(trial: Trial, data: ImageData) -> Asked:
