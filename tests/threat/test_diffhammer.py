@@ -62,10 +62,11 @@ def test_equal_draws_weigh_the_same(norm: Norm) -> None:
 def test_weights_are_the_formula() -> None:
     """One round by hand: w_i = sigmoid(5 (L_i + <sign g_a, g_i>)), a by elu of a step of eps."""
     gen = torch.Generator().manual_seed(2)
-    loss = torch.randn(5, 3, generator=gen, dtype=torch.float64)
-    grad = 0.2 * torch.randn(5, 3, *SHAPE, generator=gen, dtype=torch.float64)
+    loss = torch.randn(5, 40, generator=gen, dtype=torch.float64)
+    grad = 0.2 * torch.randn(5, 40, *SHAPE, generator=gen, dtype=torch.float64)
     chosen = two(rounds=1)(loss, grad)
-    for b in range(3):
+    assert (chosen.draw != replace(two(), eps=3.0)(loss, grad).draw).any()  # eps decides some
+    for b in range(40):
         inner = torch.einsum("achw,ichw->ai", grad[:, b].sign(), grad[:, b])
         scores = nn.functional.elu(loss[:, b] + 0.3 * inner).sum(1)
         a = int(scores.argmax())
