@@ -85,6 +85,8 @@ _HOMES = {
     "adpur.threat.attack": ["Attack", "LeastLikely", "NextClass", "Target"],
     "adpur.threat.ball": ["L2", "Linf", "Norm", "Threat"],
     "adpur.threat.decay": ["CosineDecay", "Decay", "FixedStep", "StepwiseDecay"],
+    "adpur.threat.diffattack": ["DiffAttack"],
+    "adpur.threat.diffhammer": ["DiffHammer"],
     "adpur.threat.fab": ["FAB"],
     "adpur.threat.flow": ["Flow"],
     "adpur.threat.legacy": ["aa_fixed", "aa_legacy"],

@@ -1,6 +1,7 @@
 """A purifier and its networks as one classifier of [0, 1] images."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purifier, Tap, score_norms
+from adpur.purify.path import Path
 from adpur.rows import groups, in_calls, mapped
 
 ROWS = 64
@@ -139,13 +141,14 @@ class Defense(nn.Module):
 
     def loss_and_grad(
         self, x: Tensor, noise: Noise, levels: Levels, loss: Loss, view: Purifier | None = None,
-        through: bool = False,
+        through: bool = False, deviation: float | None = None,
     ) -> Slope:  # fmt: skip
         """Per-row losses of single votes and their gradients with respect to `x`.
 
         Each part of the batch is backed through before the next is built: memory follows R and
         the number of steps, not B. With `through`, t(x) is not a constant: `in_norm` is the
-        derivative in the score norm it is computed from, else 0.
+        derivative in the score norm it is computed from, else 0. With a `deviation`, so much of
+        how far the walk strayed (`Path.mean`) is added to the loss.
         """
         view = view if view is not None else self.purifier
         context = Context(self.networks, self.rows, workers=self.threads)
@@ -156,8 +159,12 @@ class Defense(nn.Module):
             norm = known.score_norm.detach().requires_grad_(through)
             if through:
                 known = known._replace(t=view.levels(norm, keys), score_norm=norm)
-            logits = self._classified(view.purify(image, keys, known, context).image, keys)
+            path = None if deviation is None else Path(len(part))
+            purified = view.purify(image, keys, known, replace(context, path=path)).image
+            logits = self._classified(purified, keys)
             value = loss(logits, part)
+            if path is not None and deviation is not None:
+                value = value + deviation * path.mean()
             wanted = [image, norm] if through else [image]
             grads = torch.autograd.grad(
                 value.sum(), wanted, allow_unused=True, materialize_grads=True
@@ -168,6 +175,24 @@ class Defense(nn.Module):
         with torch.inference_mode(False), torch.enable_grad():
             parts = self._parts(view.steps(levels.t, self.networks), differentiated=True)
             return Slope(*mapped(work, parts, self.threads))
+
+    def pulled_back(
+        self, x: Tensor, noise: Noise, levels: Levels, seed: Tensor, view: Purifier
+    ) -> Tensor:
+        """Gradients at `x` of <seed, purified image>, `(B, C, H, W)` like `seed`: the purifier's
+        backward pass alone, whatever the image is wanted for.
+        """
+        context = Context(self.networks, self.rows, workers=self.threads)
+
+        def work(part: Tensor) -> list[Tensor]:
+            rows = part.to(x.device)
+            image = x[rows].detach().requires_grad_()
+            purified = view.purify(image, noise[rows], levels.at(part), context).image
+            return list(torch.autograd.grad(purified, image, seed[rows]))
+
+        with torch.inference_mode(False), torch.enable_grad():
+            parts = self._parts(view.steps(levels.t, self.networks), differentiated=True)
+            return mapped(work, parts, self.threads)[0]
 
     @torch.no_grad()
     def random(self, like: Tensor) -> bool:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adpur import ConfigError, Robustness, Square
+from adpur import DLR, L2, PGD, ConfigError, DiffHammer, Robustness, Square, rand
 from adpur.cli import resolve_config
 from adpur.stages import parse
 
@@ -18,6 +18,9 @@ BLOCKS = """
     - {class_path: adpur.Robustness, init_args: {name: gowal, attack: {class_path: adpur.PGD, init_args: {decay: {class_path: adpur.StepwiseDecay, init_args: {at: [0.5, 0.75]}}}}}}
     - {class_path: adpur.Robustness, init_args: {name: stadv, eps: [0.05, 0.1], attack: {class_path: adpur.StAdv, init_args: {tau: 0.1, norm: adpur.Flow}}}}
     - {class_path: adpur.Robustness, init_args: {name: queries, attack: {class_path: adpur.spsa_1280, init_args: {norm: adpur.L2}}}}
+    - {class_path: adpur.Robustness, init_args: {name: diffattack, eps: [0.1, 0.2], gradient: adpur.Checkpointed, attack: {class_path: adpur.DiffAttack, init_args: {weight: 0.5}}}}
+    - {class_path: adpur.Robustness, init_args: {name: diffattack-pgd, attack: {class_path: adpur.DiffAttack, init_args: {attack: {class_path: adpur.PGD, init_args: {steps: 7}}}}}}
+    - {class_path: adpur.Robustness, init_args: {name: diffhammer, attack: {class_path: adpur.DiffHammer, init_args: {norm: adpur.L2, loss: adpur.DLR, ahead: null, graft: false}}}}
     - {class_path: adpur.Robustness, init_args: {name: transfer, source: undefended, attack: {class_path: adpur.PGD}}}
 """
 
@@ -42,6 +45,9 @@ def test_every_attack_is_reached_from_yaml(tmp_path: Path) -> None:
         "gowal",
         "stadv",
         "queries",
+        "diffattack",
+        "diffattack-pgd",
+        "diffhammer",
         "transfer",
     ]
     fgsm, square = blocks["fgsm"].attacks[0], blocks["square"].attacks
@@ -50,6 +56,14 @@ def test_every_attack_is_reached_from_yaml(tmp_path: Path) -> None:
     assert [a.eps for a in blocks["stadv"].attacks] == [0.05, 0.1]
     assert blocks["gowal"].attacks[0].decay.at == (0.5, 0.75)
     assert blocks["transfer"].source == "undefended"
+    published, other = (blocks[name].attacks for name in ("diffattack", "diffattack-pgd"))
+    assert [(a.eps, a.weight, a.attack) for a in published] == [
+        (e, 0.5, rand()) for e in (0.1, 0.2)
+    ]
+    assert other[0].attack == PGD(steps=7)
+    assert blocks["diffhammer"].attacks == [
+        DiffHammer(norm=L2(), loss=DLR(), ahead=None, graft=False)
+    ]
 
 
 def test_a_missing_file_of_stored_images_is_one_line(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from adpur import (
     Constant,
     CrossEntropy,
     Defense,
+    DiffAttack,
+    DiffHammer,
     Diffusion,
     Evaluation,
     Exact,
@@ -92,8 +94,10 @@ def bad(found: dict[str, Finding]) -> set[str]:
         {"purifier": DIFFPURE},
         {"purifier": SSNI, "gradient": BPDA()},
         {"purifier": Diffusion(Constant(60), OneShot())},
+        {"purifier": DIFFPURE, "attack": DiffAttack(PGD8, 0.1)},
+        {"purifier": DIFFPURE, "attack": DiffHammer(steps=8, eot=4, select=4)},
     ],
-    ids=["linear", "steep", "diffpure", "ssni-bpda", "one-shot"],
+    ids=["linear", "steep", "diffpure", "ssni-bpda", "one-shot", "diffattack", "diffhammer"],
 )
 def test_sound_defences_are_left_alone(sound: dict[str, Any]) -> None:
     assert not bad(examined(**sound))

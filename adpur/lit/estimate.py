@@ -21,6 +21,7 @@ from adpur.metrics.scoreboard import Column
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Identity
+from adpur.purify.still import Still
 from adpur.records import describe, digest
 from adpur.rows import calls_everywhere
 from adpur.threat.knowledge import Knowledge
@@ -92,7 +93,7 @@ def asked(trial: Trial, data: ImageData) -> Asked:
     free = Defense(Identity(), networks, rows=1, ensemble=trial.defense.ensemble)
     x, first, trace = torch.full((1, *data.shape), 0.5), torch.zeros(1, dtype=torch.int64), Trace(1)
     seen = trial.oracle(first, Noise(first), trial.knowledge.each()[0])
-    oracle = replace(seen, defense=free, view=Identity(), levels=LevelGradient(), trace=trace)
+    oracle = replace(seen, defense=free, view=Still(), levels=LevelGradient(), trace=trace)
     trial.attack.run(oracle, x)
     copies = trace.gradients[0] // max(1, len(trace.loss[0]))
     return Asked(trace.gradients[0], trace.values[0], copies).times(trial.knowledge.seeds)

@@ -13,6 +13,7 @@ from adpur.level import ScoreNorm
 from adpur.memory import Keep, Memory
 from adpur.models.networks import Networks
 from adpur.noise import Noise
+from adpur.purify.path import Path
 from adpur.rows import calls_made, in_calls
 from adpur.types import to_signed
 
@@ -45,6 +46,7 @@ class Context:
         memory: what a differentiated step keeps.
         tap: observer.
         workers: threads that run contexts like this at the same time.
+        path: collects how far walks stray, as part of the graph.
     """
 
     nets: Networks
@@ -52,6 +54,7 @@ class Context:
     memory: Memory = field(default_factory=Keep)
     tap: Tap | None = None
     workers: int = 1
+    path: Path | None = None
 
 
 class Levels(NamedTuple):

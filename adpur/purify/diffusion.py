@@ -15,6 +15,7 @@ from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purified, Purifier, Seen, Shape, Tap, fits
+from adpur.purify.path import Watch
 from adpur.rows import Lanes, calls_made, lanes
 from adpur.schedule import NoiseSchedule
 from adpur.step import Ancestral, Step
@@ -97,14 +98,29 @@ class Diffusion(Purifier):
         times = self.grid.times(self._snap(levels.t[0], context.nets))
         denoiser = context.nets.denoiser.on(self.schedule)
         x = reference = to_signed(x)
+        watch = self._watch(x, noise, context)
         if self.inject:
             x = denoiser.schedule.diffuse(x, times[0], noise.normal(x, Stream.FORWARD))
         elif self.scaled:
             x = expand(denoiser.schedule.alpha(times[0]), x) * x
-        walk = Walk(self.step, denoiser, context.rows, self.guidance, context.memory, context.tap)
+        walk = Walk(
+            self.step, denoiser, context.rows, self.guidance, context.memory, context.tap, watch
+        )
         x, nfe = reverse(x, reference, times, walk, noise)
         x = to_unit(x)
         return Purified(x.clamp(0, 1) if self.clamp else x, times[:1].detach(), nfe)
+
+    def _watch(self, x: Tensor, noise: Noise, context: Context) -> Watch | None:
+        """Compares the walk with the images that the forward process's own noise makes of x."""
+        if context.path is None:
+            return None
+        if not self.inject:
+            raise ConfigError(
+                "DiffAttack expects a row that diffuses its input, got inject: false (RevPure), "
+                "whose walk has no forward process to deviate from; leave it out of only:"
+            )
+        schedule, eps = self._schedule(context.nets), noise.normal(x, Stream.FORWARD)
+        return context.path.beside(lambda row, s: schedule.diffuse(x[row], s, eps[row]))
 
     def _schedule(self, nets: Networks) -> NoiseSchedule:
         return self.schedule or nets.denoiser.schedule
@@ -129,6 +145,7 @@ class Walk:
     guidance: Guidance | None = None
     memory: Memory = Keep()
     tap: Tap | None = None
+    watch: Watch | None = None
 
     def __call__(
         self, noise: Noise, x: Tensor, t: Tensor, s: Tensor, reference: Tensor | None = None
@@ -177,6 +194,8 @@ def reverse(
         if walk.tap is not None:
             seen = (plan.row[k], plan.to_go[k], t.detach(), lane.detach(), x0.detach())
             walk.tap(Seen(*(v[busy.to(v.device)] for v in seen)))
+        if walk.watch is not None:
+            walk.watch(plan.row[k], busy, s, moved)
         lane = _where(busy, moved, lane)
         if leaves[k].any():
             done.append(lane[leaves[k].nonzero().flatten().to(x.device, non_blocking=True)])

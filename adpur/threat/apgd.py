@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.threat.ascent import Ascent
+from adpur.threat.ascent import Ascent, Climbed, Copies
 from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.choice import WITHIN, strongest, strongest_found
@@ -64,11 +64,16 @@ class APGD(Attack):
         return (aim.restarted(k) for k, aim in enumerate(runs))
 
     def _once(self, oracle: Oracle, x: Tensor) -> Tensor:
-        climbed = Ascent(self.eps, self.norm, self.steps, self.eot).climb(oracle, x)
-        if not oracle.random:
-            return climbed.strongest.x
-        points = (point.x for point in climbed)
-        return strongest(points, lambda x: oracle.strength(x, self.select, WITHIN))
+        ascent = Ascent(self.eps, self.norm, self.steps, Copies(self.eot))
+        return strongest_point(oracle, ascent.climb(oracle, x), self.select)
+
+
+def strongest_point(oracle: Oracle, climbed: Climbed, draws: int) -> Tensor:
+    """Of a run's points the one that fools most of `draws` fresh selection draws."""
+    if not oracle.random:
+        return climbed.strongest.x
+    points = (point.x for point in climbed)
+    return strongest(points, lambda x: oracle.strength(x, draws, WITHIN))
 
 
 def likely_wrong(oracle: Oracle, x: Tensor, count: int, draws: int) -> list[Tensor]:

@@ -37,6 +37,22 @@ def mean_of_copies(x: Tensor, look: Look, y: Tensor) -> Point:
     return Point(x, ordered_mean(look.loss), ordered_mean(look.grad), fooled(look.logits, y))
 
 
+Ask = Callable[[Oracle, Tensor, int], Point]
+"""`ask(oracle, x, iteration)`: what is found out at x."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Differentiate E copies and read them."""
+
+    eot: int
+    read: Read = mean_of_copies
+
+    def __call__(self, oracle: Oracle, x: Tensor, iteration: int) -> Point:
+        """See `Ask`."""
+        return self.read(x, oracle.per_draw(x, iteration, self.eot), oracle.y)
+
+
 class Climbed(NamedTuple):
     """Where a run has been: at the highest loss, where it fooled most, and at last."""
 
@@ -57,34 +73,29 @@ class Ascent:
         eps: radius.
         norm: of the ball.
         steps: iterations; one gradient more than that is asked for.
-        eot: copies at each iteration.
-        read: what their answers are taken to say.
+        ask: what is found out at each point.
     """
 
     eps: float
     norm: Norm
     steps: int
-    eot: int
-    read: Read = mean_of_copies
+    ask: Ask
 
     def climb(self, oracle: Oracle, x: Tensor) -> Climbed:
         """Raise the oracle's loss around the images `x` `(B, C, H, W)`."""
-        now = self._look(oracle, self.norm.start(x, self.eps, oracle.noise), 0)
+        now = self.ask(oracle, self.norm.start(x, self.eps, oracle.noise), 0)
         best = strongest = now
         before, control = now.x, Control.of(now, 2 * self.eps)
         for k in range(1, self.steps + 1):
             found = self._moved(x, now, before, control.step, 1.0 if k == 1 else MOMENTUM)
             before, last = now.x, now
-            now = self._look(oracle, found, k)
+            now = self.ask(oracle, found, k)
             best = now.where(now.value > best.value, best)
             strongest = now.where(now.strength >= strongest.strength, strongest)
             control.rises += now.value > last.value
             if (span := checkpoints(self.steps).get(k)) is not None:
                 now = best.where(control.checked(best.value, span), now)
         return Climbed(best, strongest, now)
-
-    def _look(self, oracle: Oracle, x: Tensor, iteration: int) -> Point:
-        return self.read(x, oracle.per_draw(x, iteration, self.eot), oracle.y)
 
     def _moved(self, x: Tensor, now: Point, before: Tensor, step: Tensor, share: float) -> Tensor:
         ahead = now.x + expand(step, x) * self.norm.direction(now.grad)

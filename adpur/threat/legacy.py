@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from adpur.threat.ascent import Ascent, Point
+from adpur.threat.ascent import Ascent, Copies, Point
 from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import DLR, CrossEntropy, Loss
@@ -44,7 +44,7 @@ class _Rand(Attack):
         """
         found, rows = x.clone(), _right(oracle, x, gate, 1).nonzero().flatten()
         if len(rows):
-            ascent = Ascent(self.eps, self.norm, self.steps, self.eot, last_copy)
+            ascent = Ascent(self.eps, self.norm, self.steps, Copies(self.eot, last_copy))
             point = ascent.climb(oracle.at(rows), x[rows]).strongest
             hit = point.strength > 0
             found[rows[hit]] = point.x[hit]

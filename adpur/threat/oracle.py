@@ -76,6 +76,8 @@ class Oracle:
         loss: what it raises.
         target: classes `(B,)` a targeted attack aims at.
         levels: how t(x) is differentiated.
+        deviation: how much of the walk's deviation is added to the loss (`DiffAttack`); none of it,
+            and no walk is needed, where None.
         random: whether anything differs between draws; if not, one copy is all there is.
         trace: read-only observer of every query.
         rows: which rows of the trace's batch these are; all by default.
@@ -89,6 +91,7 @@ class Oracle:
     loss: Loss = CrossEntropy()
     target: Tensor | None = None
     levels: LevelGradient = LevelGradient()
+    deviation: float | None = None
     random: bool = True
     trace: Trace | None = None
     rows: Tensor | None = None
@@ -98,14 +101,13 @@ class Oracle:
 
     def per_draw(self, x: Tensor, iteration: int, eot: int = 1) -> Look:
         """Each of the E copies at `x`: E is `eot`, or a smaller known pool times the votes."""
-        votes = self.defense.ensemble.votes
-        keys = self.knowledge.attack(self.noise, iteration, eot if self.random else 1, votes)
+        keys = self._keys(iteration, eot)
         eot = len(keys.index) // len(x)
         copies = x.repeat(eot, 1, 1, 1)
         known = self._levels(x, keys, eot)
         loss, through = self._objective(eot), self.levels.through
         value, grad, slope, logits = self.defense.loss_and_grad(
-            copies, keys, known, loss, self.view, through
+            copies, keys, known, loss, self.view, through, self.deviation
         )
         if (through or self.levels.evade) and self.view.measure is not None:
             value, grad = self._with_norm(x, keys, known, value, grad, slope)
@@ -123,6 +125,30 @@ class Oracle:
         """Mean loss `(B,)` and mean gradient over the copies (EOT; Athalye et al. 2018)."""
         look = self.per_draw(x, iteration, eot)
         return ordered_mean(look.loss), ordered_mean(look.grad)
+
+    def straight(self) -> "Oracle":
+        """The same, with the identity for the purifier's backward pass: a copy costs a prediction
+        and the classifier's gradient, which is what `per_draw` then holds.
+        """
+        return replace(self, view=StraightThrough(self.view))
+
+    def grafted(self, x: Tensor, iteration: int, eot: int, draw: Tensor, seed: Tensor) -> Tensor:
+        """Gradients `(B, C, H, W)` at `x` of <seed, purified image> of one copy of each image.
+
+        `draw` `(B,)` numbers the copies that `per_draw` makes at the same iteration and `eot`.
+        """
+        keys = self._keys(iteration, eot)
+        known = self._levels(x, keys, len(keys.index) // len(x))
+        rows = draw * len(x) + torch.arange(len(x), device=draw.device)
+        grad = self.defense.pulled_back(x, keys[rows], known.at(rows.cpu()), seed, self.view)
+        if not torch.isfinite(grad).all():
+            bad = (~torch.isfinite(grad).flatten(1).all(1)).cpu()
+            told = sorted(set(self.noise.index.cpu()[bad].tolist()))[:8]
+            raise AttackError(
+                f"the purifier's gradient at attack iteration {iteration} is not finite; dataset "
+                f"rows {told}"
+            )
+        return grad
 
     @torch.no_grad()
     def answers(self, x: Tensor, draws: int, iteration: int = 0) -> Tensor:
@@ -175,6 +201,10 @@ class Oracle:
     def towards(self, target: Tensor) -> "Oracle":
         """The oracle of a targeted attack."""
         return replace(self, target=target)
+
+    def _keys(self, iteration: int, eot: int) -> Noise:
+        votes = self.defense.ensemble.votes
+        return self.knowledge.attack(self.noise, iteration, eot if self.random else 1, votes)
 
     def _levels(self, x: Tensor, keys: Noise, eot: int) -> Levels:
         """One score norm per image and iteration, never one per copy (SSNI Algorithm 2, line 3).

@@ -8,6 +8,7 @@ from adpur.metrics.scoreboard import Outcome
 from adpur.metrics.statistics import Estimate, mean_accuracy
 from adpur.models.keyed import Seeded
 from adpur.purify.base import Identity
+from adpur.purify.still import Still
 from adpur.threat.attack import Attack, changed
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.onestep import OneStep
@@ -48,7 +49,7 @@ class Undefended(Review):
         if isinstance(case.deployed.purifier, Identity):
             return Measured(Grade.INFO, "this is the bare classifier")
         nets = case.deployed.networks
-        bare = Defense(Identity(), nets, case.deployed.rows, case.deployed.workers)
+        bare = Defense(Still(), nets, case.deployed.rows, case.deployed.workers)
         trial = Trial(bare, case.trial.attack, random=bare.random(case.x))
         found = _again(case, trial, bare)
         share = mean_accuracy(found.correct)

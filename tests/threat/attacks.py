@@ -16,6 +16,8 @@ from adpur import (
     Attack,
     Constant,
     Defense,
+    DiffAttack,
+    DiffHammer,
     Diffusion,
     Flow,
     Identity,
@@ -52,7 +54,8 @@ class Case:
     """An attack in two sizes.
 
     `norms` are the threats it knows. `quick` is for the laws; `strong` must reach the share `reaches` of the closed-form worst case,
-    of the mean over draws too. `gates`: it leaves alone what it takes for broken, as published.
+    of the mean over draws too. `gates`: it leaves alone what it takes for broken, as published. `walks`: it needs a reverse
+    process, which `Identity` has not.
     """
 
     name: str
@@ -60,6 +63,7 @@ class Case:
     strong: Make
     reaches: float
     gates: bool = False
+    walks: bool = False
     norms: tuple[Threat, ...] = tuple(NORMS)
 
 
@@ -119,6 +123,27 @@ CASES = [
         lambda eps, norm: StAdv(eps, norm, steps=30, tau=0.0, eot=2, select=2),
         0.999,
         norms=(Flow(),),
+    ),
+    Case(
+        "diffattack",
+        lambda eps, norm: DiffAttack(PGD(steps=2, eot=2), 0.3, eps, norm),
+        lambda eps, norm: DiffAttack(
+            PGD(steps=20, eot=2, step_size=0.02, loss=Margin()), 1e-4, eps, norm
+        ),
+        0.999,  # on two losses, one of them nearly gone
+        walks=True,
+    ),
+    Case(
+        "diffhammer",
+        lambda eps, norm: DiffHammer(eps, 2, norm, eot=3, restarts=2, select=2),
+        lambda eps, norm: DiffHammer(eps, 60, norm, eot=4, select=2),
+        0.9,  # 1 in Linf; in L2, as APGD, it halves too early on noisy losses
+    ),
+    Case(
+        "diffhammer-whole",
+        lambda eps, norm: DiffHammer(eps, 2, norm, eot=3, ahead=None, graft=False, select=2),
+        lambda eps, norm: DiffHammer(eps, 60, norm, eot=4, ahead=None, graft=False, select=2),
+        0.9,
     ),
 ]
 KINDS = [(case, norm) for case in CASES for norm in case.norms]

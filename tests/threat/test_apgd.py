@@ -38,7 +38,7 @@ from adpur import (
     standard,
 )
 from adpur.threat.apgd import likely_wrong
-from adpur.threat.ascent import Ascent, Control, Point, checkpoints, mean_of_copies
+from adpur.threat.ascent import Ascent, Control, Copies, Point, checkpoints, mean_of_copies
 from adpur.threat.fab import to_boundary
 from adpur.threat.oracle import Look
 from adpur.threat.trace import Trace
@@ -103,7 +103,7 @@ def test_a_step_halves_for_too_few_rises_or_for_a_best_that_stays() -> None:
 
 def test_the_best_point_is_the_highest_mean_loss_seen() -> None:
     base, x = oracle(NOISY), images(6)
-    climbed = Ascent(0.3, Linf(), 12, 3).climb(base, x)
+    climbed = Ascent(0.3, Linf(), 12, Copies(3)).climb(base, x)
     assert base.trace is not None
     seen = torch.tensor(base.trace.loss, dtype=torch.float64)
     assert seen.shape == (6, 13)
@@ -119,7 +119,7 @@ def test_a_run_that_only_falls_goes_back_and_takes_half_the_step() -> None:
         seen.append(point._replace(value=torch.full_like(point.value, -len(seen))))
         return seen[-1]
 
-    Ascent(eps, Linf(), 10, 1, falling).climb(base, x)
+    Ascent(eps, Linf(), 10, Copies(1, falling)).climb(base, x)
     assert 3 in checkpoints(10)
     start = seen[0].x
     ahead = Linf().project(start + eps * seen[0].grad.sign(), x, eps)  # 2 eps, halved once
