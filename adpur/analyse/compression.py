@@ -31,8 +31,9 @@ class Compression(Analysis):
     The definition is ours; we have not seen the paper's: CR(x) = mean over d of
     ||P(x + d; eta) - P(x; eta)|| / ||d||, d uniform on the sphere of L2 radius eps sqrt(C H W)
     (a sign perturbation's length), not clipped to [0, 1], each d with a draw eta of its own, which
-    x and x + d share. Its limit at small eps is given by the singular values of the Jacobian of
-    P(.; eta) at x: CR^2 tends to their mean square. Below 1, P compresses.
+    x and x + d share. At small eps it is the mean of ||J u|| over unit u, J the Jacobian of
+    P(.; eta) at x: at most the root mean square of J's singular values, and near it in many
+    dimensions. Below 1, P compresses.
 
     Beside the rate of each image stands the share of the evaluation's draws that are right after
     the block's attack, and Spearman's correlation of the two over images (negative where images

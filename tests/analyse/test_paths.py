@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -88,12 +87,6 @@ def test_rounds_follow_each_other_and_the_end_is_the_image() -> None:
     path = walk(made, x, noise, whole)
     assert path.t[:, 0].tolist() == [60, 40, 20, 60, 40, 20, 0]
     assert torch.equal(path.kept[-1], to_signed(made(x, noise).image))
-
-
-class Falling(NamedTuple):
-    """Levels of each row's own."""
-
-    t: Tensor
 
 
 def test_rows_that_start_later_wait_at_their_start() -> None:

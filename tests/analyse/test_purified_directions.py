@@ -5,6 +5,7 @@ import pytest
 import torch
 from problems import SHAPE, GaussianDenoiser, images
 from subjects import subject
+from test_paths import CENTRED, REVERSE, factors
 from torch import Tensor
 
 from adpur import VE, Ancestral, ConfigError, Constant, Diffusion, OneShot, Strided
@@ -33,6 +34,31 @@ def test_without_randomness_the_noise_says_nothing() -> None:
     d = perturbations(one.images.x.repeat(6, 1, 1, 1), keys, 1.0).view(6, 6, 16).transpose(0, 1)
     own = np.mean([outside(np.corrcoef(v.numpy())) for v in d])
     assert far[SAME_NOISE] == pytest.approx(own, abs=1e-3) and own < 0.3
+
+
+def scaled(x: Tensor, d: Tensor) -> np.ndarray:
+    """P(x + d) - x of the closed form, pixels last: in [-1, 1] the image times a number."""
+    end = (factors([60, 40, 20, 0])[-1] * (2 * (x + d) - 1) + 1) / 2
+    return (end - x).flatten(1).numpy()
+
+
+def test_directions_are_from_the_clean_image() -> None:
+    """P(x + d) - x, not P(x + d), nor from x + d."""
+    one = subject(REVERSE, denoiser=CENTRED)
+    answer = DirectionMatrices(0.2, 4, image=1).ask([one])
+    keys = draws(one.images.noise[1:2], 4)
+    x = one.images.x[1:2].expand(4, -1, -1, -1)
+    expected = np.corrcoef(scaled(x, perturbations(x, keys, 0.2)))
+    found = [float(r[5]) for r in answer.rows if isinstance(r[3], int) and r[1] == SAME_NOISE]
+    assert found == pytest.approx(expected.ravel().tolist())
+    answer = DirectionSpectrum(50, 0.2, image=1).ask([one])
+    keys = draws(one.images.noise[1:2], 50)
+    x = one.images.x[1:2].expand(50, -1, -1, -1)
+    moved = perturbations(x, keys, 0.2)
+    each = zip(moved.flatten(1).numpy(), scaled(x, moved), strict=True)
+    own = np.mean([np.corrcoef(d, direction)[0, 1] for d, direction in each])
+    mean = {r[1]: float(r[4]) for r in answer.rows if r[2] == "mean correlation"}
+    assert mean["one with the other"] == pytest.approx(own) and 0.9 < own < 0.999
 
 
 def test_noise_decides_where_it_outweighs_the_image() -> None:
