@@ -142,7 +142,7 @@ def _arguments(asked: type[Analysis], words: Sequence[str]) -> Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/analyse"), help="folder to write to")
     parser.add_class_arguments(asked)
     try:
-        return parser.parse_args(list(words[1:]))
+        return parser.instantiate_classes(parser.parse_args(list(words[1:])))
     except ArgumentError as error:
         raise ConfigError(explain(error)) from None
 

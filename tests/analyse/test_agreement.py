@@ -1,86 +1,80 @@
 """Exact against approximate gradients: a mode that agrees, one that does not, and what a step does."""
 
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
-from problems import LinearClassifier, WavyDenoiser, images
+from subjects import subject
 
 from adpur import (
     BPDA,
     PGD,
+    ConfigError,
     Constant,
-    Defense,
     Diffusion,
     Exact,
+    GradientMode,
     Identity,
-    Networks,
-    Noise,
     Purifier,
     Strided,
     Substitute,
 )
-from adpur.analyse.agreement import Agreement, Images, agreement, main
-from adpur.judge import Bench
-from adpur.trial import Block, Trial
+from adpur.analyse.agreement import Agreement, GradientAgreement, agreement
+
+DIFFPURE = Diffusion(Constant(60), Strided(30))
 
 
-def asked(trial: Trial, eps: float = 0.1) -> Agreement:
-    x = images(6, torch.float32)
-    y = trial.defense.networks.classifier(x).argmax(1)
-    given = Images(x, y, Noise(torch.arange(6)))
-    return agreement(Block("row", "block", trial, (eps,)), eps, given, Bench(4, 1), 2)
-
-
-def defense(purifier: Purifier) -> Defense:
-    return Defense(purifier, Networks(LinearClassifier(), WavyDenoiser()), 8)
+def asked(purifier: Purifier, gradient: GradientMode, eps: float = 0.1) -> Agreement:
+    one = subject(purifier, attack=PGD(eps=eps), gradient=gradient, dtype=torch.float32)
+    return agreement(one, one.block(), 2)
 
 
 def test_the_exact_gradient_agrees_with_itself() -> None:
-    found = asked(Trial(defense(Diffusion(Constant(60), Strided(30))), PGD(), Exact()))
-    assert found.cosine == pytest.approx(1, abs=1e-6) and found.signs == 1.0
-    assert found.success == found.exact > 0
+    found = asked(DIFFPURE, Exact())
+    assert found.cosine == pytest.approx((1, 1, 1), abs=1e-6) and found.signs == 1.0
+    assert found.success == found.exact and found.exact.value > 0
 
 
 def test_another_gradient_agrees_as_far_as_it_does() -> None:
-    deployed = defense(Diffusion(Constant(60), Strided(30)))
-    bpda = asked(Trial(deployed, PGD(), BPDA()))
-    assert 0.5 < bpda.cosine < 1 and 0.5 < bpda.signs <= 1
-    assert bpda.exact == asked(Trial(deployed, PGD(), Exact())).exact
-    other = asked(Trial(deployed, PGD(), Substitute(Diffusion(Constant(300), Strided(300)))))
-    assert other.cosine < bpda.cosine
+    bpda = asked(DIFFPURE, BPDA())
+    assert 0.5 < bpda.cosine.middle < 1 and 0.5 < bpda.signs <= 1
+    assert bpda.exact == asked(DIFFPURE, Exact()).exact
+    other = asked(DIFFPURE, Substitute(Diffusion(Constant(300), Strided(300))))
+    assert other.cosine.middle < bpda.cosine.middle
 
 
 def test_success_is_of_what_was_right() -> None:
     """On a linear model, a step of the whole range breaks all that it can; one of none, nothing."""
-    trial = Trial(defense(Identity()), PGD(), Exact(), random=False)
-    assert asked(trial, 0.0).success == 0.0
-    assert asked(trial, 1.0).success == 1.0
+    assert asked(Identity(), Exact(), 0.0).success.value == 0.0
+    assert asked(Identity(), Exact(), 1.0).success.value == 1.0
+    one = subject(Identity(), attack=PGD(eps=1.0))
+    y = (one.images.y + 1) % 3
+    y[0] = one.images.y[0]
+    one = replace(one, images=one.images._replace(y=y))  # all but the first were wrong before
+    assert agreement(one, one.block(), 1).success.value == 1.0
 
 
-CONFIG = """
-model:
-  class_path: adpur.Evaluation
-  init_args:
-    networks: {default: {class_path: adpur.pretrained, init_args: {classifier: digits/classifier}}}
-    defenses: {bare: {purifier: {class_path: adpur.Identity}}}
-    draws: 2
-data: {class_path: adpur.Digits, init_args: {limit: 4}}
-trainer:
-  accelerator: cpu
-  callbacks:
-    - {class_path: adpur.Robustness, init_args: {name: pgd, attack: {class_path: adpur.PGD}, eps: [0.1, 0.3]}}
-    - {class_path: adpur.Robustness, init_args: {name: moved, attack: {class_path: adpur.StAdv}, gradient: {class_path: adpur.BPDA}}}
-"""
+def test_the_whole_attack_takes_the_place_of_the_step() -> None:
+    one = subject(Identity(), attack=PGD(eps=1.0, step_size=1e-9, steps=1, random_start=False))
+    assert agreement(one, one.block(), 1).success.value == 1.0
+    assert agreement(one, one.block(), 1, whole=True).success.value == 0.0
 
 
-def test_a_config_is_asked_block_by_block(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "c.yaml").write_text(CONFIG)
-    main(["-c", str(tmp_path / "c.yaml"), "--copies=1", "--csv", str(tmp_path / "a.csv")])
-    printed = capsys.readouterr().out
-    assert "| bare | pgd | Exact | Linf 0.3 | 1.000 | 100.00 |" in printed
-    assert "| bare | moved | BPDA | Flow 0.05 | 1.000 | 100.00 |" in printed  # nothing to purify
-    first, *rest = (tmp_path / "a.csv").read_text().splitlines()
-    assert first.startswith("row,block,gradient,norm,eps,images,cosine") and len(rest) == 2
+def test_the_table_has_a_line_for_each_measure_of_each_block() -> None:
+    one = subject(DIFFPURE, dtype=torch.float32)
+    second = replace(one.block(), name="second", trial=replace(one.block().trial, gradient=BPDA()))
+    both = replace(one, blocks=(*one.blocks, second))
+    answer = GradientAgreement(copies=2).ask([both])
+    assert [row[1] for row in answer.rows] == ["pgd"] * 4 + ["second"] * 4
+    assert answer.heading[6:] == ("measure", "value", "low", "high")
+    exact, bpda = (row[7] for row in answer.rows if row[6] == "success of the exact gradient")
+    assert exact == bpda
+    named = GradientAgreement(copies=2, blocks=("second",)).ask([both])
+    assert list(named.rows) == list(answer.rows[4:])
+
+
+def test_nothing_to_ask_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected copies >= 1"):
+        GradientAgreement(copies=0)
+    with pytest.raises(ConfigError, match="expected attack blocks"):
+        GradientAgreement().ask([replace(subject(Identity()), blocks=())])
