@@ -8,8 +8,19 @@ import torch
 import torch.nn.functional as F
 from additive import additive, affine, stepwise
 from subjects import subject
+from torch import Tensor
 
-from adpur import PGD, Ancestral, ConfigError, Constant, Diffusion, Identity, Strided
+from adpur import (
+    PGD,
+    Ancestral,
+    ConfigError,
+    Constant,
+    Diffusion,
+    Identity,
+    Knowledge,
+    Stream,
+    Strided,
+)  # fmt: skip
 from adpur.analyse.copies import EotDirection
 from adpur.analyse.known import KnowledgeAccuracy
 from adpur.analyse.noisy import Ball, HalfSpace
@@ -79,6 +90,24 @@ def test_the_loss_of_a_half_space_along_its_step() -> None:
     for name in ("DW-box", "DW-semi-3"):
         assert [r[2] for r in answer.rows if r[1] == name] == k.tolist()
         assert [float(r[3]) for r in answer.rows if r[1] == name] == pytest.approx(wanted, abs=1e-6)
+
+
+def test_the_loss_of_a_ball_on_the_known_draws() -> None:
+    """sigma is the sign of the mean gradient sigmoid(m) (c - x - s z) over the pool's own draws."""
+    n, s, centre, radius, eps, pool = 64, 0.03, 0.52, 0.3, 0.002, 5
+    one = additive(Ball(centre, radius), n, s, 3, stepwise(1))
+    x, keys = one.images.x, Knowledge(pool).evaluate(one.images.noise, pool)
+    z = keys.normal(x.repeat(pool, 1, 1, 1), Stream.FORWARD).view(pool, *x.shape)
+
+    def margin(moved: Tensor) -> Tensor:
+        return (radius**2 - (moved + s * z - centre).square().sum((2, 3, 4))) / 2
+
+    weight = margin(x).sigmoid()[..., None, None, None]
+    sigma = eps * (weight * (centre - x - s * z)).mean(0).sign()
+    rows = SemiLoss(eps=eps, pool=pool, points=3).ask([one]).rows
+    found = {row[2]: row[3] for row in rows if row[1] == "DW-semi-5"}
+    for k in (-16.0, 0.0, 16.0):
+        assert found[k] == pytest.approx(float(F.softplus(margin(x + k * sigma)).mean()), abs=1e-9)
 
 
 def test_a_known_draw_loses_more_than_the_mean_of_many_and_random_signs_little() -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from problems import GaussianDenoiser
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from adpur import ConfigError, Constant, Defense, Diffusion, Networks, Noise, Strided
 from adpur.analyse.ranks import RankHistograms
 from adpur.analyse.subject import Images, Subject
+from adpur.figures import binned_ranks
 from adpur.lit.data.base import Split
 
 DIFFPURE = Diffusion(Constant(60), Strided(30))
@@ -59,6 +61,13 @@ def test_an_ordered_gradient_has_one_rank_a_pixel() -> None:
     full = {(row[1], row[3], row[4], row[6]) for row in answer.rows if row[5]}
     assert full == {("[1, 1]", 5, 6, 16.0), ("[2, 2]", 10, 11, 16.0)}
     assert {row[7] < 1e-9 for row in answer.rows} == {True}
+
+
+def test_neighbouring_ranks_share_a_bin() -> None:
+    """As many bins as divide the ranks, up to 32."""
+    counts = np.arange(64)[None, None]
+    assert binned_ranks(counts).tolist() == [[[4 * k + 1 for k in range(32)]]]
+    assert binned_ranks(np.ones((1, 1, 50), dtype=np.int64)).tolist() == [[[2] * 25]]
 
 
 def test_a_search_leaves_no_gradient_behind() -> None:
