@@ -122,5 +122,5 @@ class _Blow:
         grad = oracle.grafted(x, iteration, self.attack.eot, chosen.draw, chosen.grad)
         if oracle.trace is not None:
             oracle.trace.value(oracle.place, len(look.loss))  # as dear as a prediction
-            oracle.trace.gradient(oracle.place, ordered_mean(look.loss)[None], grad[None])
+            oracle.trace.gradient(oracle.place, x, ordered_mean(look.loss)[None], grad[None])
         return look, grad
