@@ -26,7 +26,7 @@ class Dots(NamedTuple):
 def beside(names: Sequence[str], panels: Sequence[Dots]) -> Figure:
     """Panels side by side over the same lines; a marker means the same in all of them."""
     with mpl.rc_context(CHART_STYLE):
-        figure = sheet(0.6 + 0.2 * len(names))
+        figure = sheet(0.9 + 0.2 * len(names))
         known = looks(name for panel in panels for name in panel.arms)
         line = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, panel in zip(line, panels, strict=True):
