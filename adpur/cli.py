@@ -72,9 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def own_modules() -> None:
-    """Let YAML and `audit` name modules of the working folder; last, so that none hides another."""
+    """Let YAML and `audit` name modules of the working folder, as `python -m adpur` does."""
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.append(here)
+        sys.path.insert(0, here)
 
 
 def quiet_threads() -> None:

@@ -34,7 +34,7 @@ number = 3
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)  # before the folders of earlier tests
+    monkeypatch.syspath_prepend(tmp_path)  # as the command line does
     monkeypatch.setenv("WANDB_MODE", "disabled")
     (tmp_path / "mine.py").write_text(SOURCE)
     (tmp_path / "bad.py").write_text("1 / 0")

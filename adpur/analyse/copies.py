@@ -28,7 +28,7 @@ class Bought(NamedTuple):
 
 @dataclass(frozen=True)
 class EotDirection(Analysis):
-    """ADDT Fig. 7: robust accuracy, and similarity to the DW-box direction, over EoT copies.
+    """ADDT Fig. 7: robust accuracy, and similarity to the DW-box direction, over EOT copies.
 
     Percent right under the block's white-box attack from the clean image with that many copies a
     step; then cosines, means over images with Student's interval: of the mean gradient over so many
@@ -39,7 +39,7 @@ class EotDirection(Analysis):
     Costs an attack of every image with each number of copies.
 
     Args:
-        copies: numbers of EoT copies.
+        copies: numbers of EOT copies.
         block: attack block of the config; by default the first of each row.
     """
 
@@ -58,8 +58,8 @@ class EotDirection(Analysis):
             for name, at in self._told(subject).items():
                 rows += [(subject.row, n, name, *e) for n, e in zip(self.copies, at, strict=True)]
                 series.setdefault(name, []).append(self._curve(subject.row, at))
-        heading = ("row", "EoT copies", "what", "mean", "low", "high")
-        plots = [Plot("EoT copies", name, one, log=True) for name, one in series.items()]
+        heading = ("row", "EOT copies", "what", "mean", "low", "high")
+        plots = [Plot("EOT copies", name, one, log=True) for name, one in series.items()]
         return Answer(heading, rows, panels(plots, 1.7))
 
     def _told(self, subject: Subject) -> dict[str, list[Estimate]]:

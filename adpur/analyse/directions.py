@@ -30,7 +30,7 @@ class Setting(NamedTuple):
 
 
 DW_BOX = Setting("DW-box", dw_both(), 1)
-WHITE_EOT = Setting("white-box (EoT)", white_box(), None)
+WHITE_EOT = Setting("white-box (EOT)", white_box(), None)
 WHITE = Setting("white-box", white_box(), 1)
 
 

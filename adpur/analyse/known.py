@@ -32,7 +32,7 @@ class KnowledgeAccuracy(Analysis):
     """ADDT Figs. 2, 6 and 10: robust accuracy by what the attacker knows of the noise, over NFE.
 
     Percent right of the block's attack in white-box, DW-fwd (the noise that diffuses is known, all
-    other fresh) and DW-both (all known; EoT is then one draw), beside clean; intervals are 95 %,
+    other fresh) and DW-both (all known; EOT is then one draw), beside clean; intervals are 95 %,
     clustered by image. Where all noise is known it is the evaluation's, one draw an image and
     pool; elsewhere the config's N fresh draws. NFE is measured, not the paper's count. Figs. 2 and
     6 are the rows at their own stride, DDIM beside DDPM by `-- --vary '{ROW: {eta: [1, 0]}}'`;

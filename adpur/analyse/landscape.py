@@ -45,10 +45,10 @@ class Plane(NamedTuple):
 
 @dataclass(frozen=True)
 class LossLandscape(Analysis):
-    """ADDT Fig. 3: loss around an image, over the plane of a DW-box and a white-box (EoT) attack.
+    """ADDT Fig. 3: loss around an image, over the plane of a DW-box and a white-box (EOT) attack.
 
     Across: along the final perturbation of the block's attack with all noise known (DW-box), whose
-    length is the unit of both axes. Up: along the part of its white-box (EoT) perturbation that is
+    length is the unit of both axes. Up: along the part of its white-box (EOT) perturbation that is
     orthogonal to it. The loss is the cross-entropy of the deployed defence under the known noise,
     its mean over the images, each with its own plane (appendix C: the first 128). Iterates are
     projected on the plane, as coordinates' means; the losses of the table are those of the
@@ -82,7 +82,7 @@ class LossLandscape(Analysis):
             drawn.append(surface)
             rows += _table(surface)
         heading = ("row", "what", "iteration", "along DW-box", "orthogonal to it", "loss")
-        axes = ("along the DW-box attack", "orthogonal part of EoT")
+        axes = ("along the DW-box attack", "orthogonal part of EOT")
         return Answer(heading, rows, surfaces(drawn, axes, "loss"))
 
     def _surface(self, subject: Subject) -> Surface:

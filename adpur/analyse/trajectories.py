@@ -25,7 +25,7 @@ class Trajectories(Analysis):
     """ADDT Fig. 1: attack trajectories by what the attacker knows, embedded by t-SNE, and the loss.
 
     Of one image: the block's attack from the clean image, with all noise known (DW-box), by
-    EoT and by one fresh draw a step. Each run of DW-box knows another draw of the noise; each
+    EOT and by one fresh draw a step. Each run of DW-box knows another draw of the noise; each
     other run has fresh noise. All iterates of a row share an embedding (scikit-learn's t-SNE,
     started at the principal components, fixed seed; the paper prints no settings). The loss is
     the cross-entropy of the deployed defence on what the setting evaluates: the known draw, or

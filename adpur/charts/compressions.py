@@ -74,7 +74,7 @@ def _cloud(axes: Axes, points: Sequence[Points], known: Known) -> None:
         )  # fmt: skip
     axes.set(xlabel="compression rate of an image", ylabel="draws right, attacked")
     axes.set_ylim(-0.15, 1.15)
-    axes.legend(title="rank correlation", fontsize=6, title_fontsize=6, loc="best")
+    axes.legend(title="rank correlation", fontsize=6, title_fontsize=6, loc="center right")
 
 
 def _at_one(axes: Axes) -> None:

@@ -37,9 +37,9 @@ trainer:
     ("words", "rows", "column", "named"),
     [
         (["loss-landscape", "--points=2"], 2 * (4 + 2 * 3), "what",
-         {"surface", "DW-box", "white-box (EoT)"}),
+         {"surface", "DW-box", "white-box (EOT)"}),
         (["trajectories", "--runs=1", "--image=1", "--rows=addt"], 3 * 3, "knowledge",
-         {"DW-box", "white-box (EoT)", "white-box"}),
+         {"DW-box", "white-box (EOT)", "white-box"}),
         (["knowledge-accuracy", "--strides=[20, 40]", "--rows=addt"], 2 * 4, "NFE",
          {"2.0", "1.0"}),
         (["eot-direction", "--copies=[1, 2]", "--rows=addt"], 2 * 3, "what",
