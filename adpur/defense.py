@@ -106,7 +106,9 @@ class Defense(nn.Module):
             levels: raw levels of every vote, vote-major, if already known.
             tap: observer of the reverse loop; with several workers, called from their threads.
         """
-        with torch.inference_mode(False):  # a purifier may need gradients inside, in clean runs too
+        grad = torch.is_grad_enabled()  # which leaving inference mode would turn on
+        # a purifier may need gradients inside, in clean runs too
+        with torch.inference_mode(False), torch.set_grad_enabled(grad):
             x = self.validated(x.clone() if x.is_inference() else x)
             noise = noise if noise is not None else Noise(torch.arange(len(x), device=x.device))
             if (votes := self.ensemble.votes) == 1:

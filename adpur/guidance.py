@@ -87,7 +87,8 @@ class SSIM(Guidance):
         noise: Noise,
     ) -> Tensor:  # fmt: skip
         """By autograd, whose graph is kept where the step itself is differentiated."""
-        differentiated = torch.is_grad_enabled()
+        inputs = (x, reference, t, s)
+        differentiated = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
         with torch.enable_grad():
             target = schedule.diffuse(reference, t, noise.normal(x, Stream.GUIDANCE))
             x = x if x.requires_grad else x.detach().requires_grad_()

@@ -96,6 +96,20 @@ def test_a_row_keeps_digits_readable_and_has_a_gradient(module: Evaluation, name
     moved = 0.02 * grad / grad.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
     assert (oracle.value_and_grad(x + moved, 0)[0] > value).float().mean() >= 0.75
     assert BPDA().view(row.purifier).depth == row.purifier.depth
+    assert out.image.grad_fn is None and defense(x, Noise(index)).image.grad_fn is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bits_do_not_depend_on_who_differentiates(module: Evaluation, name: str) -> None:
+    """An attacker who knows all noise sees the very image that is judged, BPDA's too."""
+    row, nets = module.rows[name], module.defenses[name].networks
+    defense = Defense(row.purifier, nets, 8, ensemble=row.ensemble)
+    x, _, index = (part[:8] for part in Digits().stacked("test"))
+    straight = Defense(BPDA().view(row.purifier), nets, 8, ensemble=row.ensemble)
+    with torch.no_grad():
+        plain = defense(x, Noise(index)).image
+    for seen in (defense, straight):
+        assert torch.equal(seen(x.clone().requires_grad_(), Noise(index)).image, plain)
 
 
 def over(purifier: Purifier, **kwargs: object) -> Purifier:

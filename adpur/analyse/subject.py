@@ -1,7 +1,7 @@
 """What an analysis looks at: a row of a test config, its images, and who attacks it."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -78,9 +78,13 @@ class Subject:
         return known[name] if name is not None else self.blocks[0]
 
     def trial(self, block: str | None = None, eps: float | None = None) -> Trial:
-        """A block's trial at `eps`, by default the largest radius of the block."""
+        """A block's trial at `eps`, by default the largest radius of the block.
+
+        Without the block's own cosine: unrolled, it holds all of a purification's memory.
+        """
         chosen = self.block(block)
-        return chosen.at(eps if eps is not None else max(chosen.radii), self.bench.random)
+        trial = chosen.at(eps if eps is not None else max(chosen.radii), self.bench.random)
+        return replace(trial, cosine=0)
 
     def attacked(self, trial: Trial, watch: Watch = unwatched) -> Tensor:
         """Adversarial images `(B, C, H, W)` of a trial, brought into its set as `judge` does.

@@ -179,8 +179,13 @@ class _Run:
         fixed: tuple[Tensor, Tensor] | None,
         left: int,
     ) -> Tensor:
-        """The gradient of the objective in z, itself differentiable where the caller is."""
-        differentiated, scale = torch.is_grad_enabled(), expand(sigma, z)
+        """The gradient of the objective in z, itself differentiable where its inputs are.
+
+        Made by the operations that can be differentiated again, whether or not it will be (a
+        quarter slower than those that cannot): a purification's bits are the same for whoever asks.
+        """
+        scale, inputs = expand(sigma, z), (z, image, start, sigma)
+        differentiated = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
         with torch.enable_grad():
             # a node of its own: at first z, image and start are one tensor
             z = z.view_as(z) if z.requires_grad else z.detach().requires_grad_()
@@ -197,8 +202,8 @@ class _Run:
 
             loss = ((denoised - target) ** 2).sum()
             loss = loss + self.setting.objective.second(x, start, denoised, other)
-            (grad,) = torch.autograd.grad(loss, z, create_graph=differentiated)
-        return grad
+            (grad,) = torch.autograd.grad(loss, z, create_graph=True)
+        return grad if differentiated else grad.detach()
 
 
 def _adam(
