@@ -1,6 +1,6 @@
 # Everything a person or CI runs. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help install demo table test lint type docs test-slow oracle bench docker clean
+.PHONY: help install demo table test lint type docs gallery test-slow oracle bench docker clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -35,6 +35,9 @@ type: $(READY)
 
 docs: $(READY)  ## the site in build/docs; whatever it cannot resolve is an error
 	$(BIN)/python -m sphinx -b html -q -E -n -W --keep-going docs build/docs
+
+gallery: $(READY)  ## the figures of docs/gallery.md anew: an hour of two cores
+	sed -nE 's|^adpur analyse ([^ ]+)|$(BIN)/adpur analyse \1 --out docs/gallery|p; s|^python (.*)runs/analyse|$(BIN)/python \1docs/gallery|p' docs/gallery.md | sh -ex
 
 test-slow: $(READY)  ## the tests that take minutes: retraining, 20 kills
 	$(BIN)/python -m pytest -m slow

@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ from torch import Tensor
 import adpur
 from adpur import CifarResNet
 from adpur.cli import MODULES, main, resolve_config
-from adpur.commands import reproduce
+from adpur.commands import analyse, reproduce
 from adpur.models.files import find_weights
 from adpur.threat.attack import changed
 from adpur.trust.finding import Level
@@ -132,6 +132,11 @@ class Page:
                 if not Path(name).exists():
                     stand_in(name, Path(name))
             parsed(table.stage, ["-c", str(table.file), *words[2:]])
+        elif words[0] == "analyse":
+            with self.patch.context() as patch:
+                patch.setattr(analyse, "subjects", only_subjects)
+                with pytest.raises(Parsed):
+                    main(words)
         else:
             with self.patch.context() as patch:
                 patch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
@@ -170,6 +175,11 @@ class Parsed(Exception):
 
 def only_parse(parser: argparse.ArgumentParser, argv: list[str] | None = None) -> None:
     parser.parse_known_args(sys.argv[1:] if argv is None else argv)
+    raise Parsed
+
+
+def only_subjects(config: str, flags: Sequence[str], limit: int, tell: object) -> None:
+    parsed("test", ["-c", config, *flags])
     raise Parsed
 
 
@@ -286,6 +296,8 @@ def test_nothing_is_hidden_from_the_tests(file: Path) -> None:
         assert words[1] in {*STAGES, *MODULES, "configs", "--help"} or words[1].isupper(), command
         if words[1] == "reproduce" and words[2:]:
             assert reproduce.find(words[2])
+        if words[1] == "analyse" and words[2:] and not words[2].isupper():
+            assert analyse.find(words[2])
         for flag, name in pairwise(words):
             if flag == "-c" and not name.isupper() and not name.startswith("mine"):
                 assert resolve_config(name)
@@ -301,6 +313,14 @@ def test_the_readmes_links_lead_somewhere() -> None:
         assert (ROOT / link).is_file(), link
 
 
+def test_the_gallery_shows_every_figure() -> None:
+    text = (ROOT / "docs/gallery.md").read_text()
+    drawn = re.findall(r"^adpur analyse (\S+)", text, re.M)
+    assert {analyse.find(name) for name in drawn} == set(analyse.ANALYSES.values())
+    for name, kind in re.findall(r"\((gallery/\S+)\.(png|csv)\)", text):
+        assert (ROOT / f"docs/{name}.{kind}").stat().st_size > 100
+
+
 def test_every_check_of_the_trust_report_has_its_section() -> None:
     text = (ROOT / "docs/trust-report.md").read_text()
     wanted = [f"{c.check} {c.title}" for c in (*probes(Level.FULL), *reviews(Level.FULL))]
@@ -314,6 +334,7 @@ def test_every_check_of_the_trust_report_has_its_section() -> None:
         (Block("sh", "adpur report nowhere\n"), "nowhere"),
         (Block("sh", "adpur test -c ssni_digits --data.limt=4\n", "parse"), "limt"),
         (Block("sh", "adpur calibrate --wrong\n", "parse"), ""),
+        (Block("sh", "adpur analyse norm-eps -c ssni_digits --epz=1\n", "parse"), "DID NOT RAISE"),
         (Block("sh", "make coffee\n"), "coffee"),
         (Block("sh", "rm -rf runs\n"), "no way to test rm -rf runs"),
         (Block("sh", "sbatch configs/slurm/none.sbatch\n"), "none.sbatch"),
@@ -324,7 +345,14 @@ def test_every_check_of_the_trust_report_has_its_section() -> None:
     ],
 )
 def test_what_is_wrong_fails(block: Block, said: str, page: Page) -> None:
-    with pytest.raises((AssertionError, AttributeError, adpur.ConfigError, SystemExit)) as failed:
+    failures = (
+        AssertionError,
+        AttributeError,
+        adpur.ConfigError,
+        SystemExit,
+        pytest.fail.Exception,
+    )
+    with pytest.raises(failures) as failed:
         page.run(block)
     assert said in str(failed.value)
 

@@ -19,7 +19,7 @@ AROUND = (0.2, 0.6, 1.0, 1.4, 2.0)
 
 @dataclass(frozen=True)
 class LengthAccuracy(Analysis):
-    """RevPure Fig. 2 a and Table S1: accuracy over the sequence length t*, clean and attacked.
+    """RevPure Fig. 2a and Table S1: accuracy over the sequence length t*, clean and attacked.
 
     Of rows of a constant t*, in the unit of their schedules; rounds all get the same. On a strided
     grid a longer t* takes more steps. Clean images and the attack both under replay, as there: one
@@ -55,7 +55,7 @@ class LengthAccuracy(Analysis):
 
 @dataclass(frozen=True)
 class SubsequenceAccuracy(Analysis):
-    """RevPure Fig. 2 b and Table S2: accuracy over the subsequence length s*, clean and attacked.
+    """RevPure Fig. 2b and Table S2: accuracy over the subsequence length s*, clean and attacked.
 
     The row's own t* in s* nearly equal steps (`Subsequence`), whatever its grid was; of rows on
     the integer steps of DDPM. An s* above t* is t*. Clean images and the attack both under replay,

@@ -56,7 +56,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class DirectionSpectrum(Analysis):
-    """RevPure Fig. 4 b, c: purified directions are alike, and lie in few dimensions.
+    """RevPure Fig. 4b and 4c: purified directions are alike, and lie in few dimensions.
 
     Of `count` random perturbations of one image, uniform on a sphere and not clipped to [0, 1]:
     correlations over pixels of pairs of perturbations, of pairs of purified directions P(x + d) - x

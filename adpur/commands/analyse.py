@@ -67,6 +67,8 @@ ANALYSES: dict[str, type[Analysis]] = {
     "semi-loss": SemiLoss,
     "rank-histograms": RankHistograms,
 }
+OPTIONS = ("config", "rows", "images", "out", "help")
+"""What every analysis takes."""
 QUIET = 10.0
 """Seconds between lines that say where an analysis is."""
 
@@ -75,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     """List the analyses, or ask one, write its figure and table, and say where they are."""
     if not argv:
         for name, asked in ANALYSES.items():
-            print(f"{name:14} {_title(asked)}")
+            print(f"{name:20} {_title(asked)}")
         print(
             "\nadpur analyse NAME|PAPER-figureN -c CONFIG; adpur analyse NAME --help: its options"
         )
@@ -112,8 +114,7 @@ def figures(title: str) -> list[str]:
     >>> figures("ScoreOpt Figs. 2a and 3: accuracy")
     ['scoreopt-figure2a', 'scoreopt-figure2', 'scoreopt-figure3']
     """
-    head, _, _ = title.partition(":")
-    paper, _, drawn = head.partition(" Fig")
+    paper, _, drawn = re.split(" and Table|:", title)[0].partition(" Fig")
     found = [(n + part, n) for n, part in re.findall(r"\b(S?\d+)([a-z]?)\b", drawn)]
     return list(dict.fromkeys(f"{paper.lower()}-figure{n}" for both in found for n in both))
 
@@ -141,10 +142,20 @@ def _arguments(asked: type[Analysis], words: Sequence[str]) -> Namespace:
     parser.add_argument("--images", type=int, default=64, help="the first of the config's images")
     parser.add_argument("--out", type=Path, default=Path("runs/analyse"), help="folder to write to")
     parser.add_class_arguments(asked)
+    _known(words[1:], [*OPTIONS, *(f.name for f in fields(asked))])  # type: ignore[arg-type]
     try:
         return parser.instantiate_classes(parser.parse_args(list(words[1:])))
     except ArgumentError as error:
         raise ConfigError(explain(error)) from None
+
+
+def _known(words: Sequence[str], options: Sequence[str]) -> None:
+    """Refuse an option nobody has in this command's own words."""
+    for word in words:
+        name = re.split("[=.]", word.removeprefix("--"))[0]
+        if word.startswith("--") and name not in options:
+            near = difflib.get_close_matches(name, options) or options
+            raise ConfigError(f"no option --{name}; nearest: {', '.join(f'--{n}' for n in near)}")
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:

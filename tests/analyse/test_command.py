@@ -69,7 +69,7 @@ def test_a_reader_finds_a_figure_by_its_number() -> None:
         (["norm-epz", "-c", "small.yaml"], "no analysis 'norm-epz'; nearest: norm-eps"),
         (["ssni-figure5", "-c", "small.yaml"], "nearest: ssni-figure4"),
         (["norm-eps"], "config"),
-        (["norm-eps", "-c", "small.yaml", "--epz=1"], "no setting 'epz'"),
+        (["norm-eps", "-c", "small.yaml", "--epz=1"], "no option --epz; nearest: --eps"),
         (["norm-eps", "-c", "small.yaml", "--rows=bare"], "needs a row that purifies"),
         (["norm-eps", "-c", "small.yaml", "--images=0"], "at least one image"),
         (["norm-eps", "-c", "addt_digits"], "not a test config"),
