@@ -6,7 +6,7 @@ Names load on first use (PEP 562), so that `adpur --help` needs no torch.
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 _HOMES = {
     "adpur.addt.cgpo": ["CGPO", "Misclassified", "Misdenoised", "addt_paper", "addt_released"],
