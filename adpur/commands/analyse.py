@@ -87,7 +87,11 @@ def main(argv: Sequence[str]) -> int:
     args = _arguments(asked, words)
     rows = [f"--only={args.rows}"] if args.rows else []
     analysis = asked(**{f.name: args[f.name] for f in fields(asked)})  # type: ignore[arg-type]
-    answer = analysis.ask(subjects(args.config, [*rows, *flags], args.images, _Teller()))
+    try:
+        answer = analysis.ask(subjects(args.config, [*rows, *flags], args.images, _Teller()))
+    except KeyboardInterrupt:
+        print("adpur: interrupted; nothing of an analysis is kept", file=sys.stderr)
+        return 130
     stem = args.out / f"{words[0]}-{Path(args.config).stem}"
     for file in write(answer, stem):
         print(file)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pictures import ink
 
+from adpur.analyse.norms import NormOverEps
 from adpur.cli import main
 from adpur.commands.analyse import ANALYSES, figures, find
 
@@ -48,6 +49,18 @@ def test_an_analysis_writes_a_figure_and_a_table(
         rows = list(csv.DictReader(stream))
     assert [(row["row"], float(row["eps"])) for row in rows] == [("ddpm", 0.0), ("ddpm", 8 / 255)]
     assert not list(Path("runs").glob("small*"))  # it is no run
+
+
+def test_an_interrupted_analysis_promises_nothing(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NormOverEps, "ask", interrupted)
+    assert main(["analyse", "norm-eps", "-c", "small.yaml"]) == 130
+    assert capsys.readouterr().err == "adpur: interrupted; nothing of an analysis is kept\n"
+    assert not Path("runs").exists()
 
 
 def test_the_list_names_the_figure_of_each(capsys: pytest.CaptureFixture[str]) -> None:
