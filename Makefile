@@ -36,7 +36,7 @@ type: $(READY)
 docs: $(READY)  ## the site in build/docs; whatever it cannot resolve is an error
 	$(BIN)/python -m sphinx -b html -q -E -n -W --keep-going docs build/docs
 
-gallery: $(READY)  ## the figures of docs/gallery.md anew: an hour of two cores
+gallery: $(READY)  ## the figures of docs/gallery.md anew: half an hour of two cores
 	sed -nE 's|^adpur analyse ([^ ]+)|$(BIN)/adpur analyse \1 --out docs/gallery|p; s|^python (.*)runs/analyse|$(BIN)/python \1docs/gallery|p' docs/gallery.md | sh -ex
 
 test-slow: $(READY)  ## the tests that take minutes: retraining, 20 kills

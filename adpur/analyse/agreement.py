@@ -96,7 +96,7 @@ def agreement(subject: Subject, block: Block, copies: int = 10, whole: bool = Fa
     attack: Attack = OneStep(eps, own.norm, copies)
     if whole:
         attack = replace(own, eps=eps)  # type: ignore[type-var]
-    trial = replace(block.trial, attack=attack, random=subject.bench.random, cosine=0)
+    trial = replace(block.trial, attack=attack, random=subject.draws_of(block), cosine=0)
     one, other = both_gradients(trial.oracle(y, noise, trial.knowledge.each()[0]), x, copies)
     clean, found = (_right(subject, trial, search) for search in (unattacked, trial.search))
     best = replace(trial, gradient=Exact()).search
@@ -104,7 +104,7 @@ def agreement(subject: Subject, block: Block, copies: int = 10, whole: bool = Fa
     return Agreement(
         block.row, block.name, type(gradient).__name__, type(own.norm).__name__, eps, len(x),
         _told(cosine(one, other)),
-        float((one.sign() == other.sign()).double().mean()),
+        float((one.sign() == other.sign())[other != 0].double().mean()),
         _lost(clean, found), _lost(clean, exact),
     )  # fmt: skip
 

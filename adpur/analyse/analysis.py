@@ -1,10 +1,11 @@
 """What an analysis is: a question about the rows of a test config, a figure and a table."""
 
 import csv
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -34,14 +35,16 @@ class Analysis(ABC):
         """The answer for these rows, one or several."""
 
 
-def write(answer: Answer, stem: Path) -> tuple[Path, Path]:
-    """The figure as STEM.png and the table as STEM.csv."""
+def write(answer: Answer, stem: Path, about: Mapping[str, Any]) -> tuple[Path, Path]:
+    """The figure as STEM.png, the table as STEM.csv, and beside them STEM.json: what made them."""
     table = stem.with_name(f"{stem.name}.csv")
     table.parent.mkdir(parents=True, exist_ok=True)
     with table.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(answer.heading)
         writer.writerows(answer.rows)
+    told = json.dumps(about, indent=1) + "\n"
+    stem.with_name(f"{stem.name}.json").write_text(told)
     return save(answer.figure, stem.with_name(f"{stem.name}.png")), table
 
 

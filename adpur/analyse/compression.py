@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.norms import banded, spread
-from adpur.analyse.paths import draws, parts, perturbations, purified
+from adpur.analyse.paths import draws, parts, perturbations, purified, signs_length
 from adpur.analyse.subject import Subject
 from adpur.charts.compressions import Points, compressions
 from adpur.defense import Defense
@@ -18,6 +18,7 @@ from adpur.errors import ConfigError
 from adpur.noise import Noise
 from adpur.purify.base import Context
 from adpur.rows import mapped
+from adpur.threat.ball import L2, Linf
 
 LARGEST = 3072
 """Values of an image whose full Jacobian is computed: one backward pass each."""
@@ -30,10 +31,11 @@ class Compression(Analysis):
 
     The definition is ours; we have not seen the paper's: CR(x) = mean over d of
     ||P(x + d; eta) - P(x; eta)|| / ||d||, d uniform on the sphere of L2 radius eps sqrt(C H W)
-    (a sign perturbation's length), not clipped to [0, 1], each d with a draw eta of its own, which
-    x and x + d share. At small eps it is the mean of ||J u|| over unit u, J the Jacobian of
-    P(.; eta) at x: at most the root mean square of J's singular values, and near it in many
-    dimensions. Below 1, P compresses.
+    (a sign perturbation's length; eps itself where the block is in L2), not clipped to [0, 1], each
+    d with a draw eta of its own, which x and x + d share, and t(x) that of x: a score norm sees any
+    d, and its jump is no expansion. At small eps it is the mean of ||J u|| over unit u, J the
+    Jacobian of P(.; eta) at x: at most the root mean square of J's singular values, and near it in
+    many dimensions. Below 1, P compresses.
 
     Beside the rate of each image stands the share of the evaluation's draws that are right after
     the block's attack, and Spearman's correlation of the two over images (negative where images
@@ -68,10 +70,8 @@ class Compression(Analysis):
         rows: list[tuple[Cell, ...]] = []
         over, spectra, points = [], [], []
         for subject in purifying(subjects):
-            radii = self.eps or tuple(
-                max(subject.block(self.block).radii) * k for k in (1 / 8, 1 / 4, 1 / 2, 1)
-            )
-            rates = [rate(subject, eps, self.count) for eps in radii]
+            radii = self._radii(subject)
+            rates = [rate(subject, self._length(subject, eps), self.count) for eps in radii]
             rows += _lines(subject, "compression rate", radii, rates)
             over.append(banded(subject.row, radii, [spread(r) for r in rates]))
             if self.spectra:
@@ -88,6 +88,18 @@ class Compression(Analysis):
                 points.append(Points(subject.row, rates[-1].tolist(), right.tolist(), rho))
         heading = ("row", "quantity", "at", "image", "value")
         return Answer(heading, rows, compressions(over, spectra, points))
+
+    def _radii(self, subject: Subject) -> tuple[float, ...]:
+        if self.eps:
+            return self.eps
+        return tuple(max(subject.block(self.block).radii) * k for k in (1 / 8, 1 / 4, 1 / 2, 1))
+
+    def _length(self, subject: Subject, eps: float) -> float:
+        """The L2 length of a perturbation of this radius."""
+        norm = subject.block(self.block).trial.attack.norm if subject.blocks else Linf()
+        if not isinstance(norm, Linf | L2):
+            raise ConfigError(f"expected a block in Linf or L2, got {norm}; choose it by --block")
+        return eps if isinstance(norm, L2) else signs_length(subject.images.x, eps)
 
     def _values(self, subject: Subject) -> Tensor:
         """Singular values `(n, C H W)` under the first draw, largest first."""
@@ -108,12 +120,12 @@ class Compression(Analysis):
         return torch.tensor(right).double().mean(1)
 
 
-def rate(subject: Subject, eps: float, count: int) -> Tensor:
-    """CR fp64 `(B,)` of each image."""
-    subject.tell(f"{subject.row}: compression at eps {eps:g}")
+def rate(subject: Subject, length: float, count: int) -> Tensor:
+    """CR fp64 `(B,)` of each image, by directions of this L2 length."""
+    subject.tell(f"{subject.row}: compression at L2 length {length:.3g}")
     x, keys = subject.images.x.repeat(count, 1, 1, 1), draws(subject.images.noise, count)
-    d = perturbations(x, keys, eps)
-    still, moved = (purified(subject.defense, image, keys) for image in (x, x + d))
+    d, levels = perturbations(x, keys, length), subject.defense.levels(x, keys)
+    still, moved = (purified(subject.defense, image, keys, levels) for image in (x, x + d))
     lengths = [v.double().flatten(1).norm(dim=1) for v in (moved - still, d)]
     return (lengths[0] / lengths[1]).view(count, -1).mean(0).cpu()
 

@@ -85,8 +85,8 @@ class EotDirection(Analysis):
         verdict = trial.judged(x, y, noise, subject.bench)
         return Bought(
             mean_accuracy(Outcome.of(verdict.scores).correct),
-            average(cosine(gradient(trial, subject.images, copies).double(), aim.double())),
-            average(cosine((verdict.adversarial - x).double(), moved.double())),
+            average(cosine(gradient(trial, subject.images, copies).double(), aim.double()), -1, 1),
+            average(cosine((verdict.adversarial - x).double(), moved.double()), -1, 1),
         )
 
     def _curve(self, name: str, at: Sequence[Estimate]) -> Series:

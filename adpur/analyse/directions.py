@@ -1,5 +1,6 @@
 """Where attacks of different knowledge go, and what their images cost the defence."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from adpur.errors import ConfigError
 from adpur.metrics.statistics import Estimate
 from adpur.threat.attack import changed
 from adpur.threat.knowledge import Knowledge, dw_both, white_box
+from adpur.threat.pgd import PGD
 from adpur.trial import Trial
 
 AT_ONCE = 4096
@@ -40,14 +42,19 @@ def attacker(
     """A block's attack under other knowledge: one run from the clean image, its last iterate.
 
     ADDT's code starts there; a random start common to two attacks would be common to their
-    directions too.
+    directions too, and of several attacks in one the iterates would be no path.
     """
-    trial = subject.trial(block)
+    trial = subject.own(block)
+    if not isinstance(trial.attack, PGD):
+        raise ConfigError(
+            f"expected a block of adpur.PGD, whose iterates are one path, got "
+            f"{type(trial.attack).__name__}; choose another with --block"
+        )
     attack = changed(
         trial.attack, restarts=lambda n: 1, candidates=lambda n: 1, random_start=lambda b: False,
         eot=lambda n: eot if eot is not None else n,
     )  # fmt: skip
-    return replace(trial, knowledge=knowledge, attack=attack)
+    return replace(subject.knowing(trial, knowledge), attack=attack)
 
 
 def iterates(subject: Subject, trial: Trial) -> Tensor:
@@ -55,11 +62,6 @@ def iterates(subject: Subject, trial: Trial) -> Tensor:
     seen: list[Tensor] = []
 
     def watch(rows: Tensor, x: Tensor) -> None:
-        if x.shape != subject.images.x.shape:
-            raise ConfigError(
-                f"expected an attack that asks at every image in every step, as PGD does; got "
-                f"{type(trial.attack).__name__}"
-            )
         seen.append(x.clone())
 
     last = subject.attacked(trial, watch)
@@ -89,11 +91,11 @@ def gradient(trial: Trial, images: Images, copies: int) -> Tensor:
     return oracle.value_and_grad(images.x, 0, copies)[1]
 
 
-def average(values: Tensor) -> Estimate:
-    """Mean over images, NaN left out, with Student's 95 % interval."""
+def average(values: Tensor, least: float = -math.inf, most: float = math.inf) -> Estimate:
+    """Mean over images, NaN left out, with Student's 95 % interval, cut to what values can be."""
     v: NDArray[np.float64] = values.double().cpu().numpy()
     v = v[np.isfinite(v)]
     if len(v) < 2:
         return Estimate(float(v.mean()) if len(v) else float("nan"), float("nan"), float("nan"))
     middle, arm = float(v.mean()), float(stats.sem(v) * stats.t.ppf(0.975, len(v) - 1))
-    return Estimate(middle, middle - arm, middle + arm)
+    return Estimate(middle, max(middle - arm, least), min(middle + arm, most))

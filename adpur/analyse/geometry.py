@@ -1,7 +1,7 @@
 """How RevPure explains purification: not closer to the clean image, but across the attack."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -71,7 +71,7 @@ class PathGeometry(Analysis):
 def known(subject: Subject, block: str | None, replayed: bool) -> Trial:
     """A block's trial, under replay if it is to be."""
     trial = subject.trial(block)
-    return replace(trial, knowledge=replay()) if replayed else trial
+    return subject.knowing(trial, replay()) if replayed else trial
 
 
 def walked(subject: Subject, trial: Trial) -> Walked:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.subject import Subject
+from adpur.analyse.sweeps import with_purifier
 from adpur.charts.bars import Bars, bars
-from adpur.defense import Defense
 from adpur.errors import ConfigError
 from adpur.grid import Inclusive, Strided
 from adpur.judge import Verdict, judge
@@ -32,7 +32,8 @@ class KnowledgeAccuracy(Analysis):
     """ADDT Figs. 2, 6 and 10: robust accuracy by what the attacker knows of the noise, over NFE.
 
     Percent right of the block's attack in white-box, DW-fwd (the noise that diffuses is known, all
-    other fresh) and DW-both (all known; EOT is then one draw), beside clean; intervals are 95 %,
+    other fresh) and DW-both (all known; EOT is then one draw), beside clean images under fresh
+    noise; intervals are 95 %,
     clustered by image. Where all noise is known it is the evaluation's, one draw an image and
     pool; elsewhere the config's N fresh draws. NFE is measured, not the paper's count. Figs. 2 and
     6 are the rows at their own stride, DDIM beside DDPM by `-- --vary '{ROW: {eta: [1, 0]}}'`;
@@ -82,7 +83,7 @@ class KnowledgeAccuracy(Analysis):
         found = {CLEAN: clean}
         for name, knowledge in self._attackers().items():
             subject.tell(f"{subject.row}, {nfe:g} calls: {name}")
-            trial = replace(subject.trial(self.block), knowledge=knowledge)
+            trial = subject.knowing(subject.own(self.block), knowledge)
             found[name], _ = _accuracy(trial.judged(x, y, noise, bench))
         return Measured(subject.row, nfe, found)
 
@@ -96,15 +97,11 @@ class KnowledgeAccuracy(Analysis):
 
 def strided(subject: Subject, stride: int) -> Subject:
     """The row on a grid of another stride; its attacks follow."""
-    old = subject.defense
-    if not isinstance(old.purifier, Diffusion) or not isinstance(
-        old.purifier.grid, Strided | Inclusive
-    ):
-        raise ConfigError(f"expected a row of DDPM steps for strides, got {old.purifier}")
-    purifier = replace(old.purifier, grid=replace(old.purifier.grid, stride=stride))
-    defense = Defense(purifier, old.networks, old.rows, old.workers, old.ensemble)
-    blocks = tuple(replace(b, trial=replace(b.trial, defense=defense)) for b in subject.blocks)
-    return replace(subject, defense=defense, blocks=blocks)
+    old = subject.defense.purifier
+    if not isinstance(old, Diffusion) or not isinstance(old.grid, Strided | Inclusive):
+        raise ConfigError(f"expected a row of DDPM steps for strides, got {old}")
+    purifier = replace(old, grid=replace(old.grid, stride=stride))
+    return with_purifier(subject, purifier)
 
 
 def _accuracy(verdict: Verdict) -> tuple[Estimate, float]:

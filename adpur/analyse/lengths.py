@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-
 from adpur.analyse.analysis import Analysis, Answer
 from adpur.analyse.subject import Subject
-from adpur.analyse.sweeps import At, having, over, parts, with_purifier
+from adpur.analyse.sweeps import At, around, having, over, with_purifier
 from adpur.errors import ConfigError
 from adpur.grid import Grid, Subsequence
 from adpur.level import Constant
 from adpur.purify.base import replaced
+from adpur.purify.diffusion import Diffusion
 from adpur.threat.knowledge import replay
 
 AROUND = (0.2, 0.6, 1.0, 1.4, 2.0)
@@ -47,8 +46,8 @@ class LengthAccuracy(Analysis):
         """A curve a row."""
         points = (
             At(subject.row, t, replayed(_long(subject, t), self.replay))
-            for subject in having(subjects, Constant)
-            for t in self.ts or _around(subject)
+            for subject in having(having(subjects, Diffusion), Constant)
+            for t in self.ts or around(subject, AROUND)
         )
         return over("t*", points, self.blocks, self.eps)
 
@@ -95,17 +94,8 @@ def replayed(subject: Subject, known: bool = True) -> Subject:
     """The row with every block's attacker knowing all noise, if he is to (RevPure Algorithm 1)."""
     if not known:
         return subject
-    blocks = (replace(b, trial=replace(b.trial, knowledge=replay())) for b in subject.blocks)
+    blocks = (replace(b, trial=subject.knowing(b.trial, replay())) for b in subject.blocks)
     return replace(subject, blocks=tuple(blocks))
-
-
-def _around(subject: Subject) -> list[float]:
-    purifier = subject.defense.purifier
-    own = parts(purifier, Constant)[0].t
-    grid: Grid = parts(purifier, Grid)[0]  # type: ignore[type-abstract]
-    end = subject.defense.networks.denoiser.schedule.end
-    around = torch.tensor([own * share for share in AROUND], dtype=torch.float64)
-    return sorted(set(grid.snap(around, end).tolist()))
 
 
 def _long(subject: Subject, t: float) -> Subject:

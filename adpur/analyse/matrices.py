@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
-from adpur.analyse.paths import draws, perturbations, purified
+from adpur.analyse.paths import draws, perturbations, purified, signs_length
 from adpur.analyse.subject import Subject
 from adpur.charts.matrices import Map, correlations
 from adpur.errors import ConfigError
@@ -65,7 +65,7 @@ class DirectionMatrices(Analysis):
         x, noise = subject.images.x, subject.images.noise
         fresh = draws(noise, self.count)
         moved = x.repeat(self.count, 1, 1, 1)
-        moved = moved + perturbations(moved, fresh, self.eps)
+        moved = moved + perturbations(moved, fresh, signs_length(moved, self.eps))
         asked = {
             OTHER_NOISE: (moved[: len(x)].repeat(self.count, 1, 1, 1), fresh),
             OTHER_INPUT: (moved, fresh.fold(draw=0)),

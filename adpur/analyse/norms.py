@@ -17,6 +17,7 @@ from adpur.level import ScoreNorm
 from adpur.noise import Stream
 from adpur.plots import Series
 from adpur.rows import in_calls
+from adpur.schedule import DiscreteVP
 from adpur.types import to_signed
 
 
@@ -58,7 +59,9 @@ class NormOverEps(Analysis):
     def _norms(self, subject: Subject, eps: float) -> Tensor:
         images = subject.images
         found = subject.attacked(subject.trial(self.block, eps)) if eps else images.x
-        return score_norm(subject, images._replace(x=found))
+        known = subject.block(self.block).trial.knowledge.each()[0]
+        keys = known.evaluate(images.noise, 1)[slice(len(found))]
+        return score_norm(subject, images._replace(x=found, noise=keys))
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,11 @@ class NormOverTime(Analysis):
         for subject in purifying(subjects):
             schedule = subject.defense.networks.denoiser.schedule
             end = self.end or schedule.end
+            if end > schedule.end:
+                raise ConfigError(f"expected end in 0..{schedule.end:g} of its schedule, got {end}")
             t = torch.linspace(end / self.times, end, self.times, dtype=torch.float64)
-            t = t.round() if end > 1 else t
+            if isinstance(schedule, DiscreteVP):
+                t = torch.unique(t.round().clamp_min(1))
             images = subject.images
             found = images._replace(x=subject.attacked(subject.trial(self.block)))
             for name, shown in (("clean", images), ("attacked", found)):

@@ -121,7 +121,8 @@ class EotAccuracy(Analysis):
     def _points(self, subjects: Sequence[Subject]) -> Iterator[At]:
         for subject in subjects:
             for eot in self.eot:
-                blocks = tuple(_averaging(block, eot) for block in subject.blocks)
+                asked = [subject.block(name) for name in self.blocks] or subject.blocks
+                blocks = tuple(_averaging(block, eot) for block in asked)
                 yield At(subject.row, eot, replace(subject, blocks=blocks))
 
 
@@ -135,7 +136,13 @@ def _with(subject: Subject, **settings: object) -> Subject:
 
 
 def _averaging(block: Block, eot: int) -> Block:
-    attack = changed(block.trial.attack, eot=lambda _: eot)
+    own = block.trial.attack
+    if changed(own, eot=lambda n: n + 1) == own:
+        raise ConfigError(
+            f"block {block.name!r}: expected an attack with eot, got {type(own).__name__}; leave "
+            "the block out with --blocks"
+        )
+    attack = changed(own, eot=lambda _: eot)
     return replace(block, trial=replace(block.trial, attack=attack))
 
 

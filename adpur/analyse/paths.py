@@ -1,5 +1,6 @@
 """What a purifier does to images: where the reverse loop takes them, and where they end."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from adpur.defense import Defense
 from adpur.errors import ConfigError
 from adpur.noise import Noise, Source, Stream
-from adpur.purify.base import Context, Seen
+from adpur.purify.base import Context, Levels, Seen
 from adpur.purify.chain import brought
 from adpur.rows import mapped
 from adpur.types import expand, to_signed
@@ -60,12 +61,13 @@ def _ordered(row: Tensor, t: Tensor, kept: Tensor, count: int) -> Path:
     return Path(t[place], kept[place])
 
 
-def purified(defense: Defense, x: Tensor, noise: Noise) -> Tensor:
+def purified(defense: Defense, x: Tensor, noise: Noise, known: Levels | None = None) -> Tensor:
     """Purified images, of any `x`: a question of geometry may leave [0, 1], as a `Defense` may not.
 
-    Of an ensemble, one vote.
+    Of an ensemble, one vote. At these levels, or at their own.
     """
-    levels, context = defense.levels(x, noise), Context(defense.networks, defense.rows)
+    levels = known if known is not None else defense.levels(x, noise)
+    context = Context(defense.networks, defense.rows)
 
     def work(part: Tensor) -> list[Tensor]:
         rows = part.to(x.device)
@@ -86,12 +88,17 @@ def draws(noise: Noise, count: int, start: int = 0) -> Noise:
     return keys.fold(draw=torch.as_tensor(keys.draw) + start)
 
 
-def perturbations(x: Tensor, keys: Noise, eps: float) -> Tensor:
-    """Random directions `(n, C, H, W)` for images `x`, as long as a sign perturbation of `eps`.
+def perturbations(x: Tensor, keys: Noise, length: float) -> Tensor:
+    """Random directions `(n, C, H, W)` for images `x`, of this L2 length; one for each key.
 
-    Uniform on the sphere of L2 radius eps sqrt(C H W); one for each key. They leave [0, 1]:
-    clipped at images with black pixels, they would all point inwards and correlate.
+    They leave [0, 1]: clipped at images with black pixels, they would all point inwards and
+    correlate.
     """
     z = keys.fold(source=Source.ATTACK).normal(x, Stream.ATTACK)
-    length = eps * x[0].numel() ** 0.5
-    return z * expand(length / z.flatten(1).norm(dim=1), z)
+    return z * expand(length / z.double().flatten(1).norm(dim=1), z)
+
+
+def signs_length(x: Tensor, eps: float) -> float:
+    """The L2 length of a sign perturbation of `eps`: eps sqrt(C H W)."""
+    size: int = x[0].numel()
+    return eps * math.sqrt(size)

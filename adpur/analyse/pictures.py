@@ -1,7 +1,7 @@
 """What the reverse process looks like."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from adpur.analyse.paths import walk
 from adpur.analyse.subject import Images, Subject
 from adpur.charts.strips import Strip, strips
 from adpur.errors import ConfigError
+from adpur.rows import in_calls
 from adpur.types import to_unit
 
 
@@ -46,10 +47,7 @@ class PurificationStrips(Analysis):
         rows: list[tuple[Cell, ...]] = []
         drawn = []
         for subject in purifying(subjects):
-            few = Subject(
-                subject.row, subject.defense, subject.bench, subject.images.first(self.shown),
-                subject.blocks, subject.tell,
-            )  # fmt: skip
+            few = replace(subject, images=subject.images.first(self.shown))
             states = self._states(few)
             called = torch.stack([_called(few, x) for _, _, x in states])
             for k, index in enumerate(few.images.noise.index.tolist()):
@@ -87,7 +85,11 @@ def _called(subject: Subject, x: Tensor) -> Tensor:
     images: Images = subject.images
     with torch.no_grad():
         shown = x.clamp(0, 1).to(images.x.device)
-        return subject.defense.networks.classify(shown, images.noise).argmax(1).cpu()
+        (logits,) = in_calls(
+            lambda i: [subject.defense.networks.classify(shown[i], images.noise[i])],
+            len(shown), subject.defense.rows,
+        )  # fmt: skip
+        return logits.argmax(1).cpu()
 
 
 def hexadecimal(image: Tensor) -> str:

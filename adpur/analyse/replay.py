@@ -6,6 +6,7 @@ at x + eta. Lengths are in units of sigma. `python -m adpur.analyse.replay` prin
 """
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from adpur.analyse.noisy import CENTRE, Ball, HalfSpace, Newton, Unmoved
 from adpur.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judge import Bench, Found, judge
+from adpur.lit.identity import of_versions
 from adpur.metrics.statistics import Estimate, mean_accuracy
 from adpur.models.networks import Networks
 from adpur.noise import Noise
@@ -240,7 +242,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         from adpur.analyse.analysis import write
         from adpur.analyse.dimension import over_dimension
 
-        for file in write(over_dimension(args.trials), args.out / "theorem-1"):
+        about = {"command": ["python", "-m", "adpur.analyse.replay", *sys.argv[1:]]} | of_versions()
+        for file in write(over_dimension(args.trials), args.out / "theorem-1", about):
             print(file)
 
 

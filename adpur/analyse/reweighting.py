@@ -10,9 +10,11 @@ from adpur.curve import Curve, Linear, Sigmoid
 from adpur.errors import ConfigError
 from adpur.level import Reweighted
 from adpur.purify.base import replaced
+from adpur.purify.diffusion import Diffusion
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-BIASES = (0.0, 10.0, 20.0, 30.0, 40.0)
+BIASES = (0.0, 0.1, 0.2, 0.3, 0.4)
+"""Of the row's own t*."""
 
 
 @dataclass(frozen=True)
@@ -55,25 +57,21 @@ class BiasAccuracy(Analysis):
     t* + b. Every b costs the block's whole attack.
 
     Args:
-        biases: a point each.
+        biases: a point each; by default 0 to 0.4 times the row's own t*.
         blocks: attack blocks of the config; by default the first of each row.
         eps: radius; by default the largest of each block.
     """
 
-    biases: tuple[float, ...] = BIASES
+    biases: tuple[float, ...] = ()
     blocks: tuple[str, ...] = ()
     eps: float | None = None
-
-    def __post_init__(self) -> None:
-        if not self.biases:
-            raise ConfigError("expected at least one bias")
 
     def ask(self, subjects: Sequence[Subject]) -> Answer:
         """A curve a row."""
         points = (
-            At(subject.row, bias, _bent(subject, bias=bias))
+            At(subject.row, bias, _lifted(subject, bias))
             for subject in curved(subjects, Linear, Sigmoid)
-            for bias in self.biases
+            for bias in self.biases or [share * _base(subject) for share in BIASES]
         )
         return over("bias b", points, self.blocks, self.eps)
 
@@ -98,6 +96,22 @@ def _bent(subject: Subject, **settings: float) -> Subject:
         return replace(level, curve=replace(level.curve, **settings))  # type: ignore[type-var]
 
     return with_purifier(subject, replaced(subject.defense.purifier, Reweighted, change))
+
+
+def _lifted(subject: Subject, bias: float) -> Subject:
+    """The row with another b, whose ceiling t* + b is in its schedule."""
+    own = subject.defense.networks.denoiser.schedule
+    walks = parts(subject.defense.purifier, Diffusion)
+    end = min(((walk.schedule or own).end for walk in walks), default=own.end)
+    base = _base(subject)
+    if not 0 <= base + bias <= end:
+        raise ConfigError(f"expected biases with t* + b in 0..{end:g}, got {base:g} + {bias:g}")
+    return _bent(subject, bias=bias)
+
+
+def _base(subject: Subject) -> float:
+    """The row's own t*."""
+    return parts(subject.defense.purifier, Reweighted)[0].base
 
 
 def _tau(subject: Subject) -> float:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
-from adpur.analyse.directions import attacker, average, gradient, losses
+from adpur.analyse.directions import average, gradient, losses
 from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
 from adpur.errors import ConfigError
@@ -71,22 +71,31 @@ class SemiLoss(Analysis):
         return Answer(heading, rows, panels(plots))
 
     def _curves(self, subject: Subject, k: Tensor) -> dict[str, list[Estimate]]:
-        eps = self.eps if self.eps is not None else max(subject.block(self.block).radii) / 8
+        eps = self.eps if self.eps is not None else self._eighth(subject)
         found = {}
         for name, pool in (("DW-box", 1), (f"DW-semi-{self.pool}", self.pool)):
-            trial = attacker(subject, self.block, dw_semi(pool))
+            trial = subject.knowing(subject.own(self.block), dw_semi(pool))
             sigma = eps * Linf().direction(gradient(trial, subject.images, pool))
             found[name] = self._along(subject, sigma, k, pool)
         found["random signs"] = self._along(subject, eps * signs(subject), k, 1)
         return found
 
+    def _eighth(self, subject: Subject) -> float:
+        block = subject.block(self.block)
+        if not isinstance(block.trial.attack.norm, Linf):
+            raise ConfigError(
+                f"expected --eps, a step of every pixel, since the radii of {block.name!r} are not "
+                f"of Linf but of {block.trial.attack.norm}"
+            )
+        return max(block.radii) / 8
+
     def _along(self, subject: Subject, sigma: Tensor, k: Tensor, pool: int) -> list[Estimate]:
         """Mean losses over the images at every k."""
-        x, trial = subject.images.x, attacker(subject, self.block, dw_semi(pool))
+        x, trial = subject.images.x, subject.knowing(subject.own(self.block), dw_semi(pool))
         moved = torch.stack([(x + float(v) * sigma).clamp(0, 1) for v in k])
         told = f"{subject.row}, {pool} known draws"
         at = losses(trial, subject.images, moved, pool, lambda t: subject.tell(f"{told}: {t}"))
-        return [average(v) for v in at]
+        return [average(v, least=0) for v in at]
 
 
 def signs(subject: Subject) -> Tensor:

@@ -9,7 +9,7 @@ from sklearn.decomposition import IncrementalPCA
 
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.matrices import placed
-from adpur.analyse.paths import draws, perturbations, purified
+from adpur.analyse.paths import draws, perturbations, purified, signs_length
 from adpur.analyse.subject import Subject
 from adpur.charts.spectra import spectra
 from adpur.errors import ConfigError
@@ -122,7 +122,7 @@ class DirectionSpectrum(Analysis):
             subject.tell(f"{subject.row}: {start} of {self.count} perturbations")
             keys = draws(noise, min(batch, self.count - start), start)
             clean = x.expand(len(keys.index), -1, -1, -1)
-            moved = perturbations(clean, keys, self.eps)
+            moved = perturbations(clean, keys, signs_length(clean, self.eps))
             shared = keys.fold(draw=0) if self.same_noise else keys
             ends = purified(subject.defense, clean + moved, shared) - clean
             yield tuple(d.flatten(1).double().cpu().numpy() for d in (moved, ends))  # type: ignore[misc]

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from adpur.analyse.analysis import Analysis, Answer, Cell
 from adpur.analyse.levels import AtLevel, at_level, own_levels
 from adpur.analyse.subject import Images, Subject
-from adpur.analyse.sweeps import having, parts
+from adpur.analyse.sweeps import around, having
 from adpur.charts.images import Counts, Strip, Tile, strips
 from adpur.errors import ConfigError
-from adpur.level import NoiseLevel
 from adpur.metrics.statistics import mean_accuracy
 from adpur.purify.diffusion import Diffusion
 from adpur.threat.knowledge import Knowledge
@@ -30,8 +30,11 @@ class LevelStrips(Analysis):
     half of its evaluation draws are. Beneath: for how many images each t* is the smallest right
     one, and how many draws are right at that t* shared by all. Attacked images were found against
     the row as configured, as the paper's against t* 100: at another t* they are a transfer, and
-    that some t* is right says nothing of an attacker who expects it. The margin is the best other
-    logit less the label's, negative where right. Costs one attack and one evaluation for each t*.
+    that some t* is right says nothing of an attacker who expects it. What images gain by a t* of
+    their own is told by other draws than it was chosen on: half of the draws choose, for each
+    image, the t* at which most are right (the smallest of several), the other half score it. The
+    margin is the best other logit less the label's, negative where right. Costs one attack and one
+    evaluation for each t*.
 
     Args:
         times: t*, in the unit of the row's grid; by default shares 0 to 2 of the row's own.
@@ -59,7 +62,8 @@ class LevelStrips(Analysis):
             told = ", ".join(s.row for s in (first, *others))
             raise ConfigError(f"expected one row, got {told}; choose it by --rows")
         images, known = self._inputs(first)
-        found = [at_level(first, images, known, t) for t in self._times(first)]
+        times = sorted(set(self.times)) or around(first, SHARES)
+        found = [at_level(first, images, known, t) for t in times]
         own = own_levels(first, images, known)
         smallest = [_smallest(found, i) for i in range(len(images.x))]
         lines = [
@@ -78,20 +82,19 @@ class LevelStrips(Analysis):
         known = trial.knowledge.each()[0]
         return subject.images._replace(x=subject.attacked(trial)), known
 
-    def _times(self, subject: Subject) -> list[float]:
-        if self.times:
-            return sorted(set(self.times))
-        purifier = subject.defense.purifier
-        base = parts(purifier, NoiseLevel)[0].configured  # type: ignore[type-abstract]
-        one = parts(purifier, Diffusion)[0]
-        end = (one.schedule or subject.defense.networks.denoiser.schedule).end
-        wanted = torch.tensor([base * share for share in SHARES], dtype=torch.float64)
-        return sorted(set(one.grid.snap(wanted.clamp(max=end), end).tolist()))
-
 
 def _smallest(found: Sequence[AtLevel], i: int) -> float:
     """The smallest t* at which image i is right; infinite where none is."""
     return min((at.t for at in found if at.right[i]), default=float("inf"))
+
+
+def own_choice(found: Sequence[AtLevel]) -> NDArray[np.float64]:
+    """Of the second half of each image's draws, which are right at the t* the first half chose."""
+    draws = np.stack([at.draws for at in found])
+    half = draws.shape[2] // 2
+    best = draws[:, :, :half].mean(axis=2).argmax(axis=0)
+    scored: NDArray[np.float64] = draws[best, np.arange(draws.shape[1]), half:]
+    return scored
 
 
 def _spread(smallest: Sequence[float], count: int) -> list[int]:
@@ -121,7 +124,8 @@ def _counts(found: Sequence[AtLevel], smallest: Sequence[float]) -> Counts:
     return Counts(
         [100 * _first(smallest, at.t) for at in found], "smallest right t*",
         [mean_accuracy(at.draws) for at in found], "draws right at this t*",
-        f"{len(smallest)} images, {never} right at no t*",
+        f"{len(smallest)} images, {never} right at no t*; at a t* of each\nimage's own "
+        f"{100 * mean_accuracy(own_choice(found)).value:.0f} % of the draws that did not choose it",
     )  # fmt: skip
 
 
@@ -149,5 +153,7 @@ def _lines(
         percent = (100 * v for v in mean_accuracy(at.draws))
         rows.append((*every, "percent of draws right", *percent))
         rows.append((*every, "percent of images first right", 100 * _first(smallest, at.t), "", ""))
+    chosen = (100 * v for v in mean_accuracy(own_choice(found)))
+    rows.append((subject.row, "all", "", "own", "percent of other draws right", *chosen))
     never = 100 * _first(smallest, float("inf"))
     return [*rows, (subject.row, "all", "", "", "percent of images never right", never, "", "")]

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,9 +14,13 @@ from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import ImageData, Split
 from adpur.lit.evaluation import Evaluation
+from adpur.lit.identity import of_networks, of_versions
+from adpur.models.keyed import Seeded
 from adpur.noise import Noise
+from adpur.records import describe
 from adpur.stages import parse
 from adpur.stages.defaults import quiet
+from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace, Watch, unwatched
 from adpur.trial import Block, Trial
 
@@ -73,7 +77,7 @@ class Subject:
         if not known or (name is not None and name not in known):
             raise ConfigError(
                 f"row {self.row!r} has no attack block{f' {name!r}' if name else ''}; "
-                f"there is: {', '.join(known) or 'none'}"
+                f"there is: {', '.join(known) or 'none; leave the row out with --rows'}"
             )
         return known[name] if name is not None else self.blocks[0]
 
@@ -83,8 +87,32 @@ class Subject:
         Without the block's own cosine: unrolled, it holds all of a purification's memory.
         """
         chosen = self.block(block)
-        trial = chosen.at(eps if eps is not None else max(chosen.radii), self.bench.random)
-        return replace(trial, cosine=0)
+        at = eps if eps is not None else max(chosen.radii)
+        return replace(chosen.at(at, self.draws_of(chosen)), cosine=0)
+
+    def own(self, block: str | None = None, eps: float | None = None) -> Trial:
+        """`trial`, of a block whose attacker has this very row."""
+        trial = self.trial(block, eps)
+        if trial.defense is not self.defense:
+            raise ConfigError(
+                f"row {self.row!r}: block {self.block(block).name!r} attacks another row (source); "
+                "choose one that attacks this row with --block"
+            )
+        return trial
+
+    def knowing(self, trial: Trial, knowledge: Knowledge) -> Trial:
+        """The trial of an attacker who knows this of the noise."""
+        if knowledge.pool is not None and isinstance(self.defense.networks.classifier, Seeded):
+            raise ConfigError(
+                f"row {self.row!r} draws by itself, and nobody can know that noise; leave it out "
+                "with --rows"
+            )
+        return replace(trial, knowledge=knowledge)
+
+    def draws_of(self, block: Block) -> bool:
+        """Whether two draws of what a block attacks can differ: this row, or its source."""
+        attacked = block.trial.defense
+        return self.bench.random if attacked is self.defense else attacked.random(self.images.x)
 
     def attacked(self, trial: Trial, watch: Watch = unwatched) -> Tensor:
         """Adversarial images `(B, C, H, W)` of a trial, brought into its set as `judge` does.
@@ -96,6 +124,21 @@ class Subject:
         trace = Trace(len(x), lambda text: self.tell(f"{told}: {text}"), watch)
         found = trial.search(x, y, noise, trial.knowledge.each()[0], trace)
         return attack.norm.admitted(found.image.detach(), x, attack.eps).image
+
+
+def identity(seen: Sequence[Subject]) -> dict[str, Any]:
+    """What makes the numbers of these rows what they are."""
+    first = seen[0]
+    return {
+        "rows": {s.row: describe(s.defense.purifier) for s in seen},
+        "networks": {s.row: of_networks(s.defense.networks) for s in seen},
+        "blocks": {s.row: {b.name: describe(b.trial.attack) for b in s.blocks} for s in seen},
+        "images": first.images.noise.index.tolist(),
+        "seed": first.images.noise.seed,
+        "R": first.defense.rows,
+        "draws": first.bench.draws,
+        "versions": of_versions(),
+    }
 
 
 def subjects(

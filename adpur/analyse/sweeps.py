@@ -4,16 +4,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple, TypeVar
 
+import torch
+
 from adpur.analyse.analysis import Answer
 from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
 from adpur.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judge import judge
+from adpur.level import NoiseLevel
 from adpur.metrics.scoreboard import CLEAN, Outcome
 from adpur.metrics.statistics import mean_accuracy
 from adpur.plots import Series
 from adpur.purify.base import Purifier
+from adpur.purify.diffusion import Diffusion
 from adpur.threat.trace import Trace
 from adpur.trial import Block
 
@@ -68,6 +72,16 @@ def having(subjects: Sequence[Subject], kind: type) -> list[Subject]:
         told = ", ".join(s.row for s in subjects)
         raise ConfigError(f"expected a row whose purifier has a {kind.__name__}, got {told}")
     return found
+
+
+def around(subject: Subject, shares: Sequence[float]) -> list[float]:
+    """Times at shares of a diffusing row's own t*, each the nearest its grid reaches."""
+    purifier = subject.defense.purifier
+    base = parts(purifier, NoiseLevel)[0].configured  # type: ignore[type-abstract]
+    one = parts(purifier, Diffusion)[0]
+    end = (one.schedule or subject.defense.networks.denoiser.schedule).end
+    wanted = torch.tensor([base * share for share in shares], dtype=torch.float64)
+    return sorted(set(one.grid.snap(wanted.clamp(max=end), end).tolist()))
 
 
 def with_purifier(subject: Subject, purifier: Purifier) -> Subject:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -32,7 +33,7 @@ from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.analyse.semi import SemiLoss
 from adpur.analyse.spectrum import DirectionSpectrum
 from adpur.analyse.strips import LevelStrips
-from adpur.analyse.subject import subjects
+from adpur.analyse.subject import identity, subjects
 from adpur.analyse.trajectories import Trajectories
 from adpur.errors import ConfigError
 from adpur.explain import explain
@@ -75,7 +76,7 @@ QUIET = 10.0
 
 def main(argv: Sequence[str]) -> int:
     """List the analyses, or ask one, write its figure and table, and say where they are."""
-    if not argv:
+    if not argv or argv[0] in ("-h", "--help"):
         for name, asked in ANALYSES.items():
             print(f"{name:20} {_title(asked)}")
         print(
@@ -85,15 +86,19 @@ def main(argv: Sequence[str]) -> int:
     words, flags = _split(list(argv))
     asked = find(words[0])
     args = _arguments(asked, words)
+    if args.rows and any(flag.split("=")[0] == "--only" for flag in flags):
+        raise ConfigError("expected --rows or, behind --, --only; they are the same: leave one out")
     rows = [f"--only={args.rows}"] if args.rows else []
     analysis = asked(**{f.name: args[f.name] for f in fields(asked)})  # type: ignore[arg-type]
     try:
-        answer = analysis.ask(subjects(args.config, [*rows, *flags], args.images, _Teller()))
+        seen = subjects(args.config, [*rows, *flags], args.images, _Teller())
+        answer = analysis.ask(seen)
     except KeyboardInterrupt:
         print("adpur: interrupted; nothing of an analysis is kept", file=sys.stderr)
         return 130
     stem = args.out / f"{words[0]}-{Path(args.config).stem}"
-    for file in write(answer, stem):
+    about = {"command": ["adpur", "analyse", *argv], "analysis": repr(analysis)}
+    for file in write(answer, stem, about | identity(seen)):
         print(file)
     return 0
 
@@ -102,14 +107,30 @@ def find(name: str) -> type[Analysis]:
     """The analysis of a name or of a paper's figure (`addt-figure6`), or the nearest names."""
     if name in ANALYSES:
         return ANALYSES[name]
+    if name.startswith("-"):
+        raise ConfigError(f"expected adpur analyse NAME -c CONFIG, got {name} in place of NAME")
+    if "." in name:
+        return _imported(name)
     drawn = [key for key, asked in ANALYSES.items() if name in figures(_title(asked))]
     if len(drawn) == 1:
         return ANALYSES[drawn[0]]
     if drawn:
         raise ConfigError(f"{name} is drawn in parts: {', '.join(drawn)}")
     known = [*ANALYSES, *(f for asked in ANALYSES.values() for f in figures(_title(asked)))]
-    near = difflib.get_close_matches(name, known) or ANALYSES
+    near = difflib.get_close_matches(name, dict.fromkeys(known)) or ["none"]
     raise ConfigError(f"no analysis {name!r}; nearest: {', '.join(near)} (adpur analyse lists)")
+
+
+def _imported(path: str) -> type[Analysis]:
+    """An analysis of one's own, by its import path."""
+    module, _, name = path.rpartition(".")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"no analysis {path!r}: {error}") from error
+    if not (isinstance(found, type) and issubclass(found, Analysis)):
+        raise ConfigError(f"expected a subclass of adpur.analyse.analysis.Analysis, got {path}")
+    return found
 
 
 def figures(title: str) -> list[str]:
@@ -150,7 +171,9 @@ def _arguments(asked: type[Analysis], words: Sequence[str]) -> Namespace:
     try:
         return parser.instantiate_classes(parser.parse_args(list(words[1:])))
     except ArgumentError as error:
-        raise ConfigError(explain(error)) from None
+        told = explain(error)
+        listed = "; write a list, as '[0.1]'" if "expected tuple" in told else ""
+        raise ConfigError(told + listed) from None
 
 
 def _known(words: Sequence[str], options: Sequence[str]) -> None:

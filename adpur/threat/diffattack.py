@@ -8,6 +8,7 @@ from adpur.errors import ConfigError
 from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.oracle import Oracle
+from adpur.threat.trace import Trace
 from adpur.threat.worst import rand
 
 
@@ -22,9 +23,10 @@ class DiffAttack(Attack):
     their chain x_1, ..., x_T given x, and none but the defence's noise is drawn. The rounds of a
     chain of purifiers each count from their own input.
 
-    The gradient is exact, so the block's `gradient` must go through the reverse process: BPDA, and
-    rows that do not diffuse (Identity, ScoreOpt, RevPure), are refused. What is chosen on
-    selection draws is chosen without L_dev.
+    The block's `gradient` must go through the reverse process: BPDA, and rows that do not diffuse
+    (Identity, ScoreOpt, RevPure), are refused, and so are attacks by queries alone; under a
+    `Surrogate` the deviation is that of the surrogate. What is chosen on selection draws is chosen
+    without L_dev.
 
     On digits (`diffhammer_digits`) weight 1 makes APGD-CE weaker, accuracy 48.0 against 42.0:
     where the cross-entropy is nearly 0 only L_dev is raised. With `Margin` it makes no difference.
@@ -49,4 +51,12 @@ class DiffAttack(Attack):
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""
         attack = replace(self.attack, eps=self.eps, norm=self.norm)  # type: ignore[type-var]
-        return attack.run(replace(oracle, deviation=self.weight), x)
+        trace = oracle.trace if oracle.trace is not None else Trace(int(oracle.place.max()) + 1)
+        before = sum(trace.gradients)
+        found = attack.run(replace(oracle, deviation=self.weight, trace=trace), x)
+        if sum(trace.gradients) == before:
+            raise ConfigError(
+                f"DiffAttack expects an attack that follows gradients, got "
+                f"{type(self.attack).__name__}, which never sees the deviation"
+            )
+        return found

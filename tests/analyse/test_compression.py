@@ -9,8 +9,9 @@ from problems import GaussianDenoiser, images
 from subjects import subject
 from test_paths import CENTRED, REVERSE, factors
 from torch import Tensor
+from toy import SSNI
 
-from adpur import Ancestral, ConfigError, Constant, Diffusion, Strided
+from adpur import L2, PGD, Ancestral, ConfigError, Constant, Diffusion, Linf, Strided
 from adpur.analyse.compression import Compression, jacobian, ranked, rate
 from adpur.analyse.paths import draws, purified
 from adpur.schedule import DiscreteVP
@@ -37,6 +38,24 @@ def test_noise_is_shared_and_diffusing_scales() -> None:
     )
     torch.testing.assert_close(diffused, alpha * alone)
     assert float(alone.std()) < 1e-9
+
+
+def test_a_score_norm_that_sees_the_perturbation_is_no_expansion() -> None:
+    """t(x) is that of x at both ends: as small eps shrinks, the rate is that of the Jacobian."""
+    one = subject(SSNI, count=1)
+    j = jacobian(one.defense, one.images.x, draws(one.images.noise, 1))
+    expected = float(torch.linalg.svdvals(j).square().mean().sqrt())
+    for length in (1e-4, 4e-2):
+        assert float(rate(one, length, 400)) == pytest.approx(expected, rel=0.05)
+
+
+def test_the_radii_of_an_l2_block_are_lengths() -> None:
+    asked = Compression(count=2, spectra=0, attacked=False)
+    found = []
+    for norm, eps in ((Linf(), 0.1), (L2(), 0.4)):
+        one = subject(NOISY, attack=PGD(eps=eps, norm=norm, steps=1))
+        found.append([r[4] for r in asked.ask([one]).rows if r[1] == "compression rate"])
+    assert found[0] == found[1]  # 16 pixels: 0.1 of each is a length of 0.4
 
 
 class Mixing(GaussianDenoiser):

@@ -1,7 +1,7 @@
 """Iterates, losses and planes of attacks on affine defences, whose loss is convex."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from additive import affine, stepwise
 from scipy import stats
 from subjects import subject
-from torch import Tensor
 
-from adpur import Attack, ConfigError, Constant, Diffusion, Knowledge, Linf, Norm, Oracle, Strided
+from adpur import ConfigError, Constant, Diffusion, Knowledge, Strided
 from adpur.analyse import directions
 from adpur.analyse.directions import DW_BOX, WHITE, WHITE_EOT, attacker, average, iterates, losses
 from adpur.analyse.landscape import LossLandscape, Plane
@@ -42,25 +41,6 @@ def test_an_attacker_starts_at_the_clean_image_once_with_his_copies() -> None:
     attack = attacker(one, None, *WHITE[1:]).attack
     assert attack == replace(stepwise(2), random_start=False, eot=1)
     assert attacker(one, None, *WHITE_EOT[1:]).attack == replace(attack, eot=2)
-
-
-@dataclass(frozen=True)
-class OneByOne(Attack):
-    """Asks at one image at a time."""
-
-    eps: float = 0.1
-    norm: Norm = Linf()
-
-    def run(self, oracle: Oracle, x: Tensor) -> Tensor:
-        row = torch.tensor([0])
-        oracle.at(row).value_and_grad(x[row], 0, 1)
-        return x
-
-
-def test_an_attack_that_leaves_images_out_has_no_iterates() -> None:
-    one = subject(DDPM, attack=OneByOne())
-    with pytest.raises(ConfigError, match="in every step, as PGD does; got OneByOne"):
-        iterates(one, one.trial())
 
 
 @pytest.mark.parametrize("knowledge", [Knowledge(1), Knowledge(3)])

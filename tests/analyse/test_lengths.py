@@ -19,13 +19,14 @@ from adpur import (
     Subsequence,
 )
 from adpur.analyse.lengths import (
+    AROUND,
     LengthAccuracy,
     SubsequenceAccuracy,
-    _around,
     _long,
     _sparse,
     replayed,
 )
+from adpur.analyse.sweeps import around
 
 ROW = Diffusion(Constant(60), Strided(20))
 
@@ -41,8 +42,8 @@ def test_a_longer_t_takes_more_steps() -> None:
 
 
 def test_by_default_around_the_rows_own_at_what_its_grid_reaches() -> None:
-    assert _around(subject(ROW)) == [20, 40, 60, 80, 120]
-    assert _around(subject(replace(ROW, level=Constant(20)))) == [0, 20, 40]
+    assert around(subject(ROW), AROUND) == [20, 40, 60, 80, 120]
+    assert around(subject(replace(ROW, level=Constant(20))), AROUND) == [0, 20, 40]
 
 
 def test_an_unreachable_t_is_refused() -> None:

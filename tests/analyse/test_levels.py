@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from problems import GaussianDenoiser, LinearClassifier, WavyDenoiser
@@ -22,9 +23,9 @@ from adpur import (
     Strided,
 )
 from adpur.analyse.curves import Reweighting
-from adpur.analyse.levels import at_level
+from adpur.analyse.levels import AtLevel, at_level
 from adpur.analyse.norms import score_norm
-from adpur.analyse.strips import LevelStrips
+from adpur.analyse.strips import LevelStrips, own_choice
 from adpur.analyse.subject import Subject
 from adpur.models.fingerprint import fingerprint
 from adpur.norms import Reference
@@ -87,7 +88,24 @@ def test_an_image_at_t_is_what_the_loop_starts_from() -> None:
 
 def test_the_default_times_are_shares_of_t_star_that_the_grid_reaches() -> None:
     answer = LevelStrips(clean=True, shown=1).ask([forgetful()])
-    assert sorted({row[3] for row in answer.rows if row[3] != ""}) == [0, 250, 500, 750, 1000]
+    assert sorted({row[3] for row in answer.rows if row[3] not in ("", "own")}) == [
+        0,
+        250,
+        500,
+        750,
+        1000,
+    ]
+
+
+def test_what_chooses_does_not_score() -> None:
+    """An image that is right by luck, at one t* in the first half, gains nothing in the second."""
+    blank = torch.zeros(2, 1, 4, 4)
+    lucky = {0.0: [[1, 1, 0, 0], [0, 0, 0, 0]], 50.0: [[0, 0, 1, 1], [0, 1, 1, 1]]}
+    found = [
+        AtLevel(t, np.array(d, dtype=np.float64), np.zeros(2), blank, blank)
+        for t, d in lucky.items()
+    ]
+    assert own_choice(found).tolist() == [[0, 0], [1, 1]]
 
 
 def test_strips_are_of_one_row_that_diffuses() -> None:

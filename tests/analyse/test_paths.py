@@ -128,10 +128,10 @@ def test_purifying_alone_is_what_a_defence_does() -> None:
 
 def test_perturbations_are_on_the_sphere_and_of_each_key() -> None:
     keys = draws(Noise(torch.arange(2)), 3)
-    d = perturbations(images(2).repeat(3, 1, 1, 1), keys, 0.1)
+    d = perturbations(images(2).repeat(3, 1, 1, 1), keys, 0.4)
     torch.testing.assert_close(d.flatten(1).norm(dim=1), torch.full((6,), 0.4).double())
     assert len(d.flatten(1).unique(dim=0)) == 6
-    later = perturbations(images(2), draws(Noise(torch.arange(2)), 1, start=2), 0.1)
+    later = perturbations(images(2), draws(Noise(torch.arange(2)), 1, start=2), 0.4)
     assert torch.equal(later, d[4:])
 
 

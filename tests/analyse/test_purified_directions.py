@@ -31,7 +31,7 @@ def test_without_randomness_the_noise_says_nothing() -> None:
     assert near[SAME_INPUT] == pytest.approx(1, abs=1e-12)
     assert near[SAME_NOISE] > 0.999
     keys = draws(one.images.noise, 6)
-    d = perturbations(one.images.x.repeat(6, 1, 1, 1), keys, 1.0).view(6, 6, 16).transpose(0, 1)
+    d = perturbations(one.images.x.repeat(6, 1, 1, 1), keys, 4.0).view(6, 6, 16).transpose(0, 1)
     own = np.mean([outside(np.corrcoef(v.numpy())) for v in d])
     assert far[SAME_NOISE] == pytest.approx(own, abs=1e-3) and own < 0.3
 
@@ -48,13 +48,13 @@ def test_directions_are_from_the_clean_image() -> None:
     answer = DirectionMatrices(0.2, 4, image=1).ask([one])
     keys = draws(one.images.noise[1:2], 4)
     x = one.images.x[1:2].expand(4, -1, -1, -1)
-    expected = np.corrcoef(scaled(x, perturbations(x, keys, 0.2)))
+    expected = np.corrcoef(scaled(x, perturbations(x, keys, 0.8)))
     found = [float(r[5]) for r in answer.rows if isinstance(r[3], int) and r[1] == SAME_NOISE]
     assert found == pytest.approx(expected.ravel().tolist())
     answer = DirectionSpectrum(50, 0.2, image=1).ask([one])
     keys = draws(one.images.noise[1:2], 50)
     x = one.images.x[1:2].expand(50, -1, -1, -1)
-    moved = perturbations(x, keys, 0.2)
+    moved = perturbations(x, keys, 0.8)
     each = zip(moved.flatten(1).numpy(), scaled(x, moved), strict=True)
     own = np.mean([np.corrcoef(d, direction)[0, 1] for d, direction in each])
     mean = {r[1]: float(r[4]) for r in answer.rows if r[2] == "mean correlation"}

@@ -183,7 +183,6 @@ WRONG: Sequence[tuple[type, dict[str, object], str]] = [
     (ObjectiveWeight, {"objectives": (Diff(),)}, "objectives with a weight"),
     (EotAccuracy, {"eot": (0,)}, "eot >= 1"),
     (TauAccuracy, {"taus": (0.0,)}, "taus > 0"),
-    (BiasAccuracy, {"biases": ()}, "at least one bias"),
 ]
 
 
