@@ -23,9 +23,9 @@ def draw(file: Path, height: int = 64, width: int = 64, mode: str = "RGB") -> Pa
     return file
 
 
-def ink(file: Path) -> float:
-    """Share of a figure's pixels that are not white: what was drawn."""
-    return float((np.asarray(Image.open(file).convert("L")) < 250).mean())
+def colour(file: Path) -> float:
+    """Share of a figure's pixels that are coloured: data are, axes and words are black."""
+    return float((np.ptp(np.asarray(Image.open(file).convert("RGB"), np.int16), 2) > 30).mean())
 
 
 def as_tensor(file: Path, mode: str = "RGB") -> torch.Tensor:

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from pictures import ink
+from pictures import colour
 
 from adpur.cli import main
 
@@ -59,7 +59,7 @@ def test_a_figure_and_its_table(
     (tmp_path / "small.yaml").write_text(CONFIG)
     assert main(["analyse", *words, "-c", "small.yaml", "--images=2"]) == 0
     drawn, table = (Path(line) for line in capsys.readouterr().out.split())
-    assert drawn.name == f"{words[0]}-small.png" and ink(drawn) > 0.01
+    assert drawn.name == f"{words[0]}-small.png" and colour(drawn) > 0.001
     with table.open(newline="") as stream:
         told = list(csv.DictReader(stream))
     assert len(told) == rows and {row[column] for row in told} == named

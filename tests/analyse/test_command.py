@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from pictures import ink
+from pictures import colour
 
 from adpur.analyse.norms import NormOverEps
 from adpur.cli import main
@@ -44,7 +44,7 @@ def test_an_analysis_writes_a_figure_and_a_table(
 ) -> None:
     assert main(["analyse", "norm-eps", "-c", "small.yaml", "--eps=[0, 8/255]", "--images=3"]) == 0
     drawn, table = (Path(line) for line in capsys.readouterr().out.split())
-    assert drawn == Path("runs/analyse/norm-eps-small.png") and ink(drawn) > 0.01
+    assert drawn == Path("runs/analyse/norm-eps-small.png") and colour(drawn) > 0.001
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(row["row"], float(row["eps"])) for row in rows] == [("ddpm", 0.0), ("ddpm", 8 / 255)]

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from pictures import ink
+from pictures import colour
 
 from adpur.analyse.dimension import CURVES, over_dimension
 from adpur.analyse.replay import main as theorem
@@ -67,7 +67,7 @@ def test_each_writes_what_it_drew(
     Path("c.yaml").write_text(CONFIG)
     assert main(["analyse", name, "-c", "c.yaml", *OPTIONS.get(name, [])]) == 0
     drawn, table = (Path(line) for line in capsys.readouterr().out.split())
-    assert ink(drawn) > 0.01
+    assert (colour(drawn) > 0.001) == (name != "purification-strips")  # grey pictures
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     column, known, count = COLUMNS[name]
@@ -83,7 +83,7 @@ def test_theorem_1_is_drawn_from_what_was_measured(
     answer = over_dimension(200, at=(4, 64))
     theorem(["--trials=200", "--out", str(tmp_path)])
     drawn, table = (Path(line) for line in capsys.readouterr().out.split()[-2:])
-    assert drawn == tmp_path / "theorem-1.png" and ink(drawn) > 0.01
+    assert drawn == tmp_path / "theorem-1.png" and colour(drawn) > 0.001
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["setting"] for row in rows} == set(CURVES)

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
-from pictures import ink
+from pictures import colour
 
 from adpur.cli import main
 
@@ -57,7 +57,7 @@ def test_each_writes_its_figure_and_its_table(
     options, heading, cell, count = CASES[name]
     assert main(["analyse", name, "-c", "small.yaml", *options]) == 0
     drawn, table = (Path(line) for line in capsys.readouterr().out.split())
-    assert drawn.stem == table.stem == f"{name}-small" and ink(drawn) > 0.01
+    assert drawn.stem == table.stem == f"{name}-small" and colour(drawn) > 0.001
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert sum(row[heading] == cell for row in rows) == count
