@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from adpur.analyse.analysis import Analysis, Answer
 from adpur.analyse.norms import Spread, spread
-from adpur.analyse.subject import Subject
+from adpur.analyse.subject import Subject, right
 from adpur.charts.points import Dots, beside
 from adpur.errors import ConfigError
 from adpur.gradient import Exact
@@ -117,7 +116,7 @@ def _right(subject: Subject, trial: Trial, search: Search) -> Tensor:
         subject.defense, x, y, noise, subject.bench, search, trial.knowledge, attack.norm,
         attack.eps, trace,
     )  # fmt: skip
-    return torch.tensor([[p == s.label for p in s.predictions] for s in verdict.scores])
+    return right(verdict)
 
 
 def _told(values: Tensor) -> Spread:

@@ -11,7 +11,7 @@ from torch import Tensor
 from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.norms import banded, spread
 from adpur.analyse.paths import draws, parts, perturbations, purified, signs_length
-from adpur.analyse.subject import Subject
+from adpur.analyse.subject import Subject, right
 from adpur.charts.compressions import Points, compressions
 from adpur.defense import Defense
 from adpur.errors import ConfigError
@@ -80,12 +80,12 @@ class Compression(Analysis):
                 rows += _lines(subject, "singular value", ranks, values)
                 spectra.append(banded(subject.row, ranks, [spread(v) for v in values]))
             if self.attacked:
-                right = self._right(subject)
-                rho = ranked(rates[-1], right)
-                told = zip(_index(subject), right.tolist(), strict=True)
+                withstood = self._right(subject)
+                rho = ranked(rates[-1], withstood)
+                told = zip(_index(subject), withstood.tolist(), strict=True)
                 rows += [(subject.row, "draws right, attacked", "", *pair) for pair in told]
                 rows.append((subject.row, "rank correlation", radii[-1], "all", rho))
-                points.append(Points(subject.row, rates[-1].tolist(), right.tolist(), rho))
+                points.append(Points(subject.row, rates[-1].tolist(), withstood.tolist(), rho))
         heading = ("row", "quantity", "at", "image", "value")
         return Answer(heading, rows, compressions(over, spectra, points))
 
@@ -116,8 +116,7 @@ class Compression(Analysis):
         subject.tell(f"{subject.row}: attack")
         images, trial = subject.images, subject.trial(self.block)
         verdict = trial.judged(*images, subject.bench, subject.defense)
-        right = [[p == s.label for p in s.predictions] for s in verdict.scores]
-        return torch.tensor(right).double().mean(1)
+        return right(verdict).double().mean(1)
 
 
 def rate(subject: Subject, length: float, count: int) -> Tensor:

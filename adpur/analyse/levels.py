@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adpur.analyse.subject import Images, Subject
+from adpur.analyse.subject import Images, Subject, right
 from adpur.analyse.sweeps import with_purifier
 from adpur.judge import judge
 from adpur.level import Constant, NoiseLevel
@@ -51,9 +51,8 @@ def at_level(subject: Subject, images: Images, known: Knowledge, t: float) -> At
     with torch.no_grad():
         one.defense(x, known.evaluate(noise, 1)[slice(len(x))], tap=tap)
     diffused = torch.stack([starts.get(i, x[i]) for i in range(len(x))])
-    right = [[p == s.label for p in s.predictions] for s in verdict.scores]
     margin = np.array([s.margin for s in verdict.scores]).mean(axis=1)
-    draws = np.array(right, dtype=np.float64)
+    draws = right(verdict).double().numpy()
     return AtLevel(t, draws, margin, diffused.cpu(), verdict.purified.cpu())
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adpur.defense import Defense
 from adpur.errors import ConfigError
-from adpur.judge import Bench
+from adpur.judge import Bench, Verdict
 from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import ImageData, Split
@@ -124,6 +124,11 @@ class Subject:
         trace = Trace(len(x), lambda text: self.tell(f"{told}: {text}"), watch)
         found = trial.search(x, y, noise, trial.knowledge.each()[0], trace)
         return attack.norm.admitted(found.image.detach(), x, attack.eps).image
+
+
+def right(verdict: Verdict) -> Tensor:
+    """Which draws of each image are right, bool `(B, N)`; in the images' order, not an Outcome's."""
+    return torch.tensor([[p == s.label for p in s.predictions] for s in verdict.scores])
 
 
 def identity(seen: Sequence[Subject]) -> dict[str, Any]:
