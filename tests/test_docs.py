@@ -151,6 +151,7 @@ class Page:
             return None
         with self.patch.context() as patch:
             patch.setattr(sys, "argv", words[1:] if words[0] == "-m" else words)
+            patch.delitem(sys.modules, words[1] if words[0] == "-m" else "", raising=False)
             if self.told == "parse":
                 patch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
                 with pytest.raises(Parsed):

@@ -127,7 +127,7 @@ class Subject:
 
 
 def right(verdict: Verdict) -> Tensor:
-    """Which draws of each image are right, bool `(B, N)`; in the images' order, not an Outcome's."""
+    """Which draws of each image are right, bool `(B, N)`, in the images' own order."""
     return torch.tensor([[p == s.label for p in s.predictions] for s in verdict.scores])
 
 
