@@ -1,6 +1,7 @@
 """`adpur analyse` on a config of real components."""
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ def test_an_analysis_writes_a_figure_and_a_table(
         rows = list(csv.DictReader(stream))
     assert [(row["row"], float(row["eps"])) for row in rows] == [("ddpm", 0.0), ("ddpm", 8 / 255)]
     assert not list(Path("runs").glob("small*"))  # it is no run
+    about = json.loads(drawn.with_suffix(".json").read_text())
+    assert about["command"][:3] == ["adpur", "analyse", "norm-eps"] and len(about["images"]) == 3
+    assert set(about["rows"]) == set(about["networks"]) == {"bare", "ddpm"} and about["seed"] == 0
+
+
+def test_an_analysis_of_ones_own_is_named_by_its_path(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named = "adpur.analyse.norms.NormOverEps"
+    assert main(["analyse", named, "-c", "small.yaml", "--eps=[0]", "--images=2"]) == 0
+    assert f"{named}-small.csv" in capsys.readouterr().out
 
 
 def test_an_interrupted_analysis_promises_nothing(
@@ -81,6 +93,11 @@ def test_a_reader_finds_a_figure_by_its_number() -> None:
     [
         (["norm-epz", "-c", "small.yaml"], "no analysis 'norm-epz'; nearest: norm-eps"),
         (["ssni-figure5", "-c", "small.yaml"], "nearest: ssni-figure4"),
+        (["adpur.PGD", "-c", "small.yaml"], "expected a subclass of adpur.analyse"),
+        (["nowhere.Figure", "-c", "small.yaml"], "no analysis 'nowhere.Figure'"),
+        (["-c", "small.yaml", "norm-eps"], "expected adpur analyse NAME"),
+        (["norm-eps", "-c", "small.yaml", "--eps=0.1"], "write a list"),
+        (["norm-eps", "-c", "small.yaml", "--rows=ddpm", "--", "--only=bare"], "leave one out"),
         (["norm-eps"], "config"),
         (["norm-eps", "-c", "small.yaml", "--epz=1"], "no option --epz; nearest: --eps"),
         (["norm-eps", "-c", "small.yaml", "--rows=bare"], "needs a row that purifies"),
