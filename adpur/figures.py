@@ -49,6 +49,12 @@ def histograms(values: Mapping[str, NDArray[np.float64]], label: str, title: str
     return figure
 
 
+def pixels(image: Tensor) -> NDArray[np.float32]:
+    """An image `(C, H, W)` as `imshow` takes it, clamped to [0, 1]; one channel is grey."""
+    drawn: NDArray[np.float32] = image.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()
+    return drawn
+
+
 def image_grid(rows: Sequence[tuple[str, Tensor]], title: str, notes: Sequence[str] = ()) -> Figure:
     """One line of images `(n, C, H, W)` in [0, 1] for each name; `notes` head the columns."""
     count = max(len(images) for _, images in rows)
@@ -59,8 +65,7 @@ def image_grid(rows: Sequence[tuple[str, Tensor]], title: str, notes: Sequence[s
             for k, axes in enumerate(line):
                 axes.set(xticks=[], yticks=[])
                 if k < len(images):
-                    pixels = images[k].clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()
-                    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+                    axes.imshow(pixels(images[k]), cmap="gray", vmin=0, vmax=1)
             line[0].set_ylabel(name, rotation=0, ha="right", va="center")
         for axes, note in zip(grid[0], notes, strict=False):
             axes.set_title(note, fontsize=6)

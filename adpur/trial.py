@@ -8,12 +8,18 @@ from adpur.defense import Defense
 from adpur.gradient import Exact, GradientMode
 from adpur.judge import Bench, Found, Search, Verdict, judge
 from adpur.metrics.scoreboard import CLEAN, Column
+from adpur.models.keyed import Seeded
 from adpur.noise import Noise
 from adpur.threat.attack import Attack
 from adpur.threat.compare import gradient_cosine
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient, Oracle
 from adpur.threat.trace import Trace
+
+
+def unknowable(defense: Defense, knowledge: Knowledge) -> bool:
+    """Whether it is of noise a classifier draws by itself (`Seeded`), which nobody can know."""
+    return knowledge.pool is not None and isinstance(defense.networks.classifier, Seeded)
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,7 @@ def test_bits_do_not_depend_on_who_differentiates(module: Evaluation, name: str)
     straight = Defense(BPDA().view(row.purifier), nets, 8, ensemble=row.ensemble)
     with torch.no_grad():
         plain = defense(x, Noise(index)).image
+        assert not defense(x.clone().requires_grad_(), Noise(index)).image.requires_grad
     for seen in (defense, straight):
         assert torch.equal(seen(x.clone().requires_grad_(), Noise(index)).image, plain)
 

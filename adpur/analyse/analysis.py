@@ -48,6 +48,15 @@ def write(answer: Answer, stem: Path, about: Mapping[str, Any]) -> tuple[Path, P
     return save(answer.figure, stem.with_name(f"{stem.name}.png")), table
 
 
+def only(subjects: Sequence[Subject]) -> Subject:
+    """The one row of a figure that has room for no other."""
+    first, *more = subjects
+    if more:
+        told = ", ".join(s.row for s in subjects)
+        raise ConfigError(f"expected one row, got {told}; choose it by --rows")
+    return first
+
+
 def purifying(subjects: Sequence[Subject]) -> list[Subject]:
     """Those with a diffusion purifier."""
     found = [s for s in subjects if s.defense.purifier.depth]

@@ -10,7 +10,7 @@ from scipy import stats
 from adpur.addt.case import Case
 from adpur.addt.cgpo import addt_paper
 from adpur.addt.tally import Tally, shown
-from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
+from adpur.analyse.analysis import Analysis, Answer, Cell, only, purifying
 from adpur.analyse.subject import Images, Subject
 from adpur.errors import ConfigError
 from adpur.figures import binned_ranks, rank_histograms
@@ -48,10 +48,7 @@ class RankHistograms(Analysis):
 
     def ask(self, subjects: Sequence[Subject]) -> Answer:
         """Counts in the figure's bins."""
-        subject, *more = purifying(subjects)
-        if more:
-            names = ", ".join(s.row for s in (subject, *more))
-            raise ConfigError(f"expected one row, got {names}; choose it by --rows")
+        subject = only(purifying(subjects))
         images = subject.split("train", self.count)
         counts = self._counted(subject, images)
         pixels = shown(*images.x.shape[2:])

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adpur.analyse.analysis import Analysis, Answer, Cell
+from adpur.analyse.analysis import Analysis, Answer, Cell, only
 from adpur.analyse.levels import AtLevel, at_level, own_levels
 from adpur.analyse.subject import Images, Subject
 from adpur.analyse.sweeps import around, having
@@ -57,10 +57,7 @@ class LevelStrips(Analysis):
 
     def ask(self, subjects: Sequence[Subject]) -> Answer:
         """Strips of some images, numbers of all."""
-        first, *others = having(subjects, Diffusion)
-        if others:
-            told = ", ".join(s.row for s in (first, *others))
-            raise ConfigError(f"expected one row, got {told}; choose it by --rows")
+        first = only(having(subjects, Diffusion))
         images, known = self._inputs(first)
         times = sorted(set(self.times)) or around(first, SHARES)
         found = [at_level(first, images, known, t) for t in times]

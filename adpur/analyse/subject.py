@@ -15,14 +15,13 @@ from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import ImageData, Split
 from adpur.lit.evaluation import Evaluation
 from adpur.lit.identity import of_networks, of_versions
-from adpur.models.keyed import Seeded
 from adpur.noise import Noise
 from adpur.records import describe
 from adpur.stages import parse
 from adpur.stages.defaults import quiet
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace, Watch, unwatched
-from adpur.trial import Block, Trial
+from adpur.trial import Block, Trial, unknowable
 
 
 def silent(text: str) -> None:
@@ -102,7 +101,7 @@ class Subject:
 
     def knowing(self, trial: Trial, knowledge: Knowledge) -> Trial:
         """The trial of an attacker who knows this of the noise."""
-        if knowledge.pool is not None and isinstance(self.defense.networks.classifier, Seeded):
+        if unknowable(self.defense, knowledge):
             raise ConfigError(
                 f"row {self.row!r} draws by itself, and nobody can know that noise; leave it out "
                 "with --rows"

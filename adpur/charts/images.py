@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from adpur.charts.style import CHART_STYLE, sheet
-from adpur.figures import COLUMN_WIDTH, FILLS
+from adpur.figures import COLUMN_WIDTH, FILLS, pixels
 from adpur.metrics.statistics import Estimate
 from adpur.plots import INK, legend
 
@@ -72,8 +72,7 @@ def strips(lines: Sequence[Strip], heads: Sequence[str], xlabel: str, counts: Co
 
 
 def _tile(axes: Axes, tile: Tile) -> None:
-    pixels = tile.image.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1)
+    axes.imshow(pixels(tile.image), cmap="gray", vmin=0, vmax=1)
     mark = {None: "", True: "✓ ", False: "✗ "}[tile.right]
     axes.set_xlabel(f"{mark}{tile.note}", fontsize=6.5, labelpad=1.5)
     if tile.right is None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from adpur.charts.style import CHART_STYLE, sheet
-from adpur.figures import COLUMN_WIDTH
+from adpur.figures import COLUMN_WIDTH, pixels
 
 
 class Strip(NamedTuple):
@@ -40,6 +40,5 @@ def strips(shown: Sequence[Strip]) -> Figure:
 
 
 def _image(axes: Axes, image: Tensor, caption: str) -> None:
-    pixels = image.clamp(0, 1).permute(1, 2, 0).squeeze(-1).numpy()
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(caption, fontsize=5.5, pad=2)

@@ -1,21 +1,13 @@
 """ADDT's figures from the command line, on shipped networks."""
 
-import csv
 from pathlib import Path
 
 import pytest
-from pictures import colour
+from analysed import NETWORKS, analysed, in_colour
 
-from adpur.cli import main
-
-CONFIG = """
-model:
-  class_path: adpur.Evaluation
-  init_args:
-    networks:
-      default:
-        class_path: adpur.pretrained
-        init_args: {classifier: digits/classifier, denoiser: digits/diffusion}
+CONFIG = (
+    NETWORKS
+    + """\
       addt:
         class_path: adpur.pretrained
         init_args: {classifier: digits/classifier, denoiser: digits/addt}
@@ -31,6 +23,7 @@ trainer:
     - class_path: adpur.Robustness
       init_args: {name: pgd, attack: {class_path: adpur.PGD, init_args: {eps: 0.2, steps: 2, eot: 2}}}
 """
+)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +49,8 @@ def test_a_figure_and_its_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text(CONFIG)
-    assert main(["analyse", *words, "-c", "small.yaml", "--images=2"]) == 0
-    drawn, table = (Path(line) for line in capsys.readouterr().out.split())
-    assert drawn.name == f"{words[0]}-small.png" and colour(drawn) > 0.001
-    with table.open(newline="") as stream:
-        told = list(csv.DictReader(stream))
+    drawn, told = analysed([*words, "--images=2"], CONFIG, capsys)
+    assert in_colour(drawn)
     assert len(told) == rows and {row[column] for row in told} == named
     assert {row["row"] for row in told} == (
         {"addt"} if "--rows=addt" in words else {"ddpm", "addt"}

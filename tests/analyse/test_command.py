@@ -1,24 +1,18 @@
 """`adpur analyse` on a config of real components."""
 
-import csv
 import json
 from pathlib import Path
 
 import pytest
-from pictures import colour
+from analysed import NETWORKS, analysed, in_colour
 
 from adpur.analyse.norms import NormOverEps
 from adpur.cli import main
 from adpur.commands.analyse import ANALYSES, figures, find
 
-CONFIG = """
-model:
-  class_path: adpur.Evaluation
-  init_args:
-    networks:
-      default:
-        class_path: adpur.pretrained
-        init_args: {classifier: digits/classifier, denoiser: digits/diffusion}
+CONFIG = (
+    NETWORKS
+    + """\
     defenses:
       bare: {purifier: {class_path: adpur.Identity}}
       ddpm: {purifier: {class_path: adpur.ddpm, init_args: {t: 40, stride: 20}}}
@@ -30,6 +24,7 @@ trainer:
     - class_path: adpur.Robustness
       init_args: {name: pgd, attack: {class_path: adpur.PGD, init_args: {eps: 0.2, steps: 1}}}
 """
+)
 """Two rows, four digits, one step."""
 
 
@@ -43,11 +38,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_analysis_writes_a_figure_and_a_table(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["analyse", "norm-eps", "-c", "small.yaml", "--eps=[0, 8/255]", "--images=3"]) == 0
-    drawn, table = (Path(line) for line in capsys.readouterr().out.split())
-    assert drawn == Path("runs/analyse/norm-eps-small.png") and colour(drawn) > 0.001
-    with table.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    drawn, rows = analysed(["norm-eps", "--eps=[0, 8/255]", "--images=3"], CONFIG, capsys)
+    assert drawn == Path("runs/analyse/norm-eps-small.png") and in_colour(drawn)
     assert [(row["row"], float(row["eps"])) for row in rows] == [("ddpm", 0.0), ("ddpm", 8 / 255)]
     assert not list(Path("runs").glob("small*"))  # it is no run
     about = json.loads(drawn.with_suffix(".json").read_text())

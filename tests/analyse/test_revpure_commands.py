@@ -4,20 +4,14 @@ import csv
 from pathlib import Path
 
 import pytest
-from pictures import colour
+from analysed import NETWORKS, analysed, in_colour
 
 from adpur.analyse.dimension import CURVES, over_dimension
 from adpur.analyse.replay import main as theorem
-from adpur.cli import main
 
-CONFIG = """
-model:
-  class_path: adpur.Evaluation
-  init_args:
-    networks:
-      default:
-        class_path: adpur.pretrained
-        init_args: {classifier: digits/classifier, denoiser: digits/diffusion}
+CONFIG = (
+    NETWORKS
+    + """\
     defenses:
       diffpure: {purifier: {class_path: adpur.ddpm, init_args: {t: 40, stride: 20}}}
       revpure: {purifier: {class_path: adpur.revpure, init_args: {t: 40, stride: 20, eta: 0}}}
@@ -29,6 +23,7 @@ trainer:
     - class_path: adpur.Robustness
       init_args: {name: pgd, attack: {class_path: adpur.PGD, init_args: {eps: 0.2, steps: 1}}}
 """
+)
 """DiffPure and a RevPure that draws nothing: four digits, two calls, one step."""
 
 COLUMNS = {
@@ -64,12 +59,8 @@ def test_each_writes_what_it_drew(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("c.yaml").write_text(CONFIG)
-    assert main(["analyse", name, "-c", "c.yaml", *OPTIONS.get(name, [])]) == 0
-    drawn, table = (Path(line) for line in capsys.readouterr().out.split())
-    assert (colour(drawn) > 0.001) == (name != "purification-strips")  # grey pictures
-    with table.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    drawn, rows = analysed([name, *OPTIONS.get(name, [])], CONFIG, capsys)
+    assert in_colour(drawn) == (name != "purification-strips")  # grey pictures
     column, known, count = COLUMNS[name]
     assert {row["row"] for row in rows} == {"diffpure", "revpure"}
     assert {row[column] for row in rows} == known and len(rows) == count
@@ -83,7 +74,7 @@ def test_theorem_1_is_drawn_from_what_was_measured(
     answer = over_dimension(200, at=(4, 64))
     theorem(["--trials=200", "--out", str(tmp_path)])
     drawn, table = (Path(line) for line in capsys.readouterr().out.split()[-2:])
-    assert drawn == tmp_path / "theorem-1.png" and colour(drawn) > 0.001
+    assert drawn == tmp_path / "theorem-1.png" and in_colour(drawn)
     with table.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert {row["setting"] for row in rows} == set(CURVES)

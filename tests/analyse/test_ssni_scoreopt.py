@@ -1,21 +1,15 @@
 """The figures of SSNI and ScoreOpt through the command, on shipped digits weights."""
 
-import csv
 from pathlib import Path
 
 import pytest
-from pictures import colour
+from analysed import NETWORKS, analysed, in_colour
 
 from adpur.cli import main
 
-CONFIG = """
-model:
-  class_path: adpur.Evaluation
-  init_args:
-    networks:
-      default:
-        class_path: adpur.pretrained
-        init_args: {classifier: digits/classifier, denoiser: digits/diffusion}
+CONFIG = (
+    NETWORKS
+    + """\
     defenses:
       bare: {purifier: {class_path: adpur.Identity}}
       ssni:
@@ -35,6 +29,7 @@ trainer:
         attack: {class_path: adpur.PGD, init_args: {eps: 0.2, steps: 1, eot: 1}}
         gradient: {class_path: adpur.BPDA}
 """
+)
 CASES = {
     "level-strips": (["--rows=ssni", "--times=[0, 40]"], "measure", "t(x)", 3),
     "reweighting": ([], "name", "linear, b 0", 201),
@@ -53,13 +48,9 @@ def test_each_writes_its_figure_and_its_table(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "small.yaml").write_text(CONFIG)
     options, heading, cell, count = CASES[name]
-    assert main(["analyse", name, "-c", "small.yaml", *options]) == 0
-    drawn, table = (Path(line) for line in capsys.readouterr().out.split())
-    assert drawn.stem == table.stem == f"{name}-small" and colour(drawn) > 0.001
-    with table.open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
+    drawn, rows = analysed([name, *options], CONFIG, capsys)
+    assert in_colour(drawn)
     assert sum(row[heading] == cell for row in rows) == count
 
 

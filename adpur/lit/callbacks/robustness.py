@@ -11,12 +11,11 @@ from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import CLEAN
 from adpur.metrics.threats import UNION
-from adpur.models.keyed import Seeded
 from adpur.records import describe
 from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
-from adpur.trial import Block, Trial
+from adpur.trial import Block, Trial, unknowable
 
 
 class Robustness(pl.Callback):
@@ -97,7 +96,7 @@ class Robustness(pl.Callback):
             defense = module.defenses[self._attacked(row)]
             view = self.gradient.view(defense.purifier)
             view.check(defense.networks, defense.networks.shape)
-            if self.knowledge.pool is not None and isinstance(defense.networks.classifier, Seeded):
+            if unknowable(defense, self.knowledge):
                 raise ConfigError(
                     f"block {self.name!r}: row {row!r} draws by itself, and nobody can know that "
                     "noise; use knowledge: adpur.white_box"
