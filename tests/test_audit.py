@@ -9,7 +9,18 @@ import torch
 from problems import LinearClassifier, WavyDenoiser, images
 from toy import DIFFPURE, Toy, trainer
 
-from adpur import ConfigError, Evaluation, Identity, Networks, Row, StandardV1
+from adpur import (
+    PGD,
+    ConfigError,
+    Evaluation,
+    Identity,
+    Networks,
+    Robustness,
+    Row,
+    Seeded,
+    StandardV1,
+    dw_both,
+)
 from adpur.cli import main
 from adpur.commands.audit import imported, radius
 from adpur.models.fingerprint import fingerprint
@@ -92,6 +103,14 @@ def test_labels_beyond_the_classes_are_refused(capsys: pytest.CaptureFixture) ->
     np.savez("nine.npz", x=X.numpy(), y=np.full(6, 9))
     assert main(["audit", "mine:net", "--data", "nine.npz", "--eps", "0.3", "--device", "cpu"]) == 2
     assert "the classifier has 3 classes, the data 10" in capsys.readouterr().err
+
+
+def test_no_block_knows_the_noise_of_what_draws_by_itself(tmp_path: Path) -> None:
+    nets = {"default": Networks(Seeded(LinearClassifier()), WavyDenoiser())}
+    module = Evaluation(nets, {"own": Row(DIFFPURE)}, draws=2, rows=16, trust="none")
+    block = Robustness("pgd", PGD(eps=0.1, steps=1), knowledge=dw_both())
+    with pytest.raises(ConfigError, match="row 'own' draws by itself, and nobody can know"):
+        trainer(tmp_path, [block]).test(module, Toy(4), verbose=False)
 
 
 def test_bpda_is_for_rows_with_a_purifier(tmp_path: Path) -> None:
