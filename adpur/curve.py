@@ -17,6 +17,10 @@ class Curve(ABC):
     def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
         """t(x) for each norm `(B,)`."""
 
+    @abstractmethod
+    def ceiling(self, base: float) -> float:
+        """The largest t(x) that any norm can give."""
+
 
 @dataclass(frozen=True)
 class Flat(Curve):
@@ -25,6 +29,10 @@ class Flat(Curve):
     def reweight(self, norm: Tensor, base: float, reference: Reference) -> Tensor:
         """t* whatever the norm."""
         return torch.full_like(norm, float(base))
+
+    def ceiling(self, base: float) -> float:
+        """t*."""
+        return base
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,10 @@ class Linear(Curve):
         """See the class."""
         share = (norm - reference.low) / (reference.high - reference.low)
         return base * share.clamp(0, 1) + self.bias
+
+    def ceiling(self, base: float) -> float:
+        """t* + bias."""
+        return base + self.bias
 
 
 @dataclass(frozen=True)
@@ -67,3 +79,7 @@ class Sigmoid(Curve):
         # not torch.sigmoid, whose last bit depends on a row's place in the batch; exp's does not
         away = ((reference.mean - norm) / tau).clamp_max(700)  # exp stays finite, its gradient too
         return (base + self.bias) / (1 + away.exp())
+
+    def ceiling(self, base: float) -> float:
+        """t* + bias."""
+        return base + self.bias

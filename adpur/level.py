@@ -29,6 +29,11 @@ class NoiseLevel(ABC):
 
     @property
     @abstractmethod
+    def largest(self) -> float:
+        """The largest t(x) that any image can get."""
+
+    @property
+    @abstractmethod
     def measure(self) -> "ScoreNorm | None":
         """The score norm t(x) is computed from; None if it needs none."""
 
@@ -50,6 +55,11 @@ class Constant(NoiseLevel):
 
     @property
     def configured(self) -> float:
+        """t*."""
+        return self.t
+
+    @property
+    def largest(self) -> float:
         """t*."""
         return self.t
 
@@ -79,6 +89,11 @@ class Jittered(NoiseLevel):
     def configured(self) -> float:
         """The inner t*."""
         return self.inner.configured
+
+    @property
+    def largest(self) -> float:
+        """The inner level's, and the width."""
+        return self.inner.largest + self.width
 
     @property
     def measure(self) -> "ScoreNorm | None":
@@ -114,12 +129,18 @@ class ScoreNorm:
                 f"ScoreNorm needs 1 <= levels <= horizon, got {self.levels}, {self.horizon}"
             )
 
+    def check(self, scorer: Denoiser) -> None:
+        """Raise `ConfigError` if the horizon is beyond what the network was trained on."""
+        scorer = _discrete(scorer)
+        if self.horizon > scorer.schedule.end:
+            raise ConfigError(f"horizon {self.horizon} lies beyond T = {scorer.schedule.end:g}")
+        scorer.check_time(self.horizon, f"a score norm of horizon {self.horizon}")
+
     def __call__(
         self, x: Tensor, scorer: Denoiser, noise: Noise, memory: Memory = Keep()
     ) -> Tensor:
         """Score norms fp64 `(B,)` of signed images; differentiable in x."""
-        if not isinstance(scorer.schedule, DiscreteVP):
-            scorer = scorer.on(DiscreteVP())
+        scorer = _discrete(scorer)
         total = torch.zeros_like(x)
         for j in range(1, self.levels + 1):
             t = torch.full((len(x),), round(j * self.horizon / self.levels))
@@ -159,12 +180,18 @@ class Reweighted(NoiseLevel):
         return self.base
 
     @property
+    def largest(self) -> float:
+        """The curve's ceiling."""
+        return self.curve.ceiling(self.base)
+
+    @property
     def measure(self) -> ScoreNorm:
         """EPS."""
         return self.score_norm
 
     def check(self, nets: Networks) -> None:
         """The reference must come from the network that scores."""
+        self.score_norm.check(nets.scorer)
         now = fingerprint(nets.scorer)
         if self.reference.scorer != now:
             raise ConfigError(
@@ -182,9 +209,7 @@ def calibrate(
 ) -> Reference:
     """Statistics of the score norms of clean [0, 1] `images` `(n, C, H, W)`, `rows` a call."""
     noise = noise.fold(source=Source.CALIBRATE)
-    end = scorer.schedule.end if isinstance(scorer.schedule, DiscreteVP) else DiscreteVP().end
-    if score_norm.horizon > end:
-        raise ConfigError(f"horizon {score_norm.horizon} lies beyond T = {end:g}")
+    score_norm.check(scorer)
 
     def work(chunk: Tensor) -> list[Tensor]:
         return [score_norm(to_signed(images[chunk]), scorer, noise[chunk])]
@@ -201,3 +226,8 @@ def calibrate(
         levels=score_norm.levels,
         scorer=fingerprint(scorer),
     )
+
+
+def _discrete(scorer: Denoiser) -> Denoiser:
+    """The network on DDPM steps, in which a horizon counts."""
+    return scorer if isinstance(scorer.schedule, DiscreteVP) else scorer.on(DiscreteVP())

@@ -1,9 +1,11 @@
 """Noise schedules: how much signal and how much noise an image holds at time t."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -37,8 +39,14 @@ class NoiseSchedule(ABC):
         """What a network trained on this schedule is told at t, `(B,)`."""
 
     @abstractmethod
-    def quantile(self, share: Tensor) -> Tensor:
-        """The time `(B,)` below which a share in (0, 1) of a network's training times fall."""
+    def quantile(self, share: Tensor, until: float | None = None) -> Tensor:
+        """The time `(B,)` below which a share in (0, 1) of a network's training times fall.
+
+        Args:
+            share: `(B,)`, in (0, 1).
+            until: the network was trained on the part of the distribution up to this time only;
+                None for all of it.
+        """
 
     def snr(self, t: Tensor) -> Tensor:
         """The signal-to-noise ratio (alpha_t / sigma_t)^2, fp64 `(B,)`."""
@@ -127,9 +135,9 @@ class DiscreteVP(NoiseSchedule):
         """The index t - 1 of DDPM, and 0 where t < 1."""
         return (t - 1).clamp_min(0)
 
-    def quantile(self, share: Tensor) -> Tensor:
-        """Uniform on 1..T (DDPM Algorithm 1)."""
-        return (share * self.end).long() + 1
+    def quantile(self, share: Tensor, until: float | None = None) -> Tensor:
+        """Uniform on 1..T (DDPM Algorithm 1), or on 1..until."""
+        return (share * int(self.end if until is None else until)).long() + 1
 
     def _abar(self, t: Tensor) -> Tensor:
         table = self._table(t.device)
@@ -199,9 +207,9 @@ class LinearVP(ContinuousSchedule):
         """beta(t)."""
         return self.beta_min + t.double() * (self.beta_max - self.beta_min)
 
-    def quantile(self, share: Tensor) -> Tensor:
-        """Uniform on [1e-3, 1] (Song et al. 2021, appendix C)."""
-        return 1e-3 + (self.end - 1e-3) * share
+    def quantile(self, share: Tensor, until: float | None = None) -> Tensor:
+        """Uniform on [1e-3, 1] (Song et al. 2021, appendix C), or on [1e-3, until]."""
+        return 1e-3 + ((self.end if until is None else until) - 1e-3) * share
 
     def _integral(self, t: Tensor) -> Tensor:
         t = t.double()
@@ -238,9 +246,12 @@ class VE(ContinuousSchedule):
         """log(t) / 4, finite at 0."""
         return t.double().clamp_min(1e-6).log() / 4
 
-    def quantile(self, share: Tensor) -> Tensor:
-        """Log-normal, ln(sigma) ~ N(-1.2, 1.2^2) (EDM Table 1), at most sigma_max."""
-        return (1.2 * torch.special.ndtri(share.double()) - 1.2).exp().clamp_max(self.sigma_max)
+    def quantile(self, share: Tensor, until: float | None = None) -> Tensor:
+        """Log-normal, ln(sigma) ~ N(-1.2, 1.2^2) (EDM Table 1), at most sigma_max or `until`."""
+        share = share.double()
+        if until is not None and until < self.sigma_max:  # the share of the whole distribution
+            share = share * NormalDist(-1.2, 1.2).cdf(math.log(until))
+        return (1.2 * torch.special.ndtri(share) - 1.2).exp().clamp_max(self.sigma_max)
 
     def drift(self, t: Tensor) -> Tensor:
         """0."""

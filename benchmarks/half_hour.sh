@@ -13,7 +13,7 @@ PRECISION=${PRECISION:-bf16-mixed} WIDTH=${WIDTH:-64}
 EMA='{class_path: adpur.EMA, init_args: {decay: 0.999}}'
 export WANDB_MODE=${WANDB_MODE:-offline}
 
-adpur fit -c diffusion_cifar10 --run "$OUT/diffusion" --model.export="$OUT/weights/diffusion" \
+adpur fit -c diffusion_cifar10_full --run "$OUT/diffusion" --model.export="$OUT/weights/diffusion" \
     --model.unet.block_out_channels="[$WIDTH, $((2 * WIDTH)), $((2 * WIDTH))]" \
     --model.unet.down_block_types="[DownBlock2D, DownBlock2D, DownBlock2D]" \
     --model.unet.up_block_types="[UpBlock2D, UpBlock2D, UpBlock2D]" \
@@ -21,12 +21,12 @@ adpur fit -c diffusion_cifar10 --run "$OUT/diffusion" --model.export="$OUT/weigh
     --model.lr=4e-4 --model.warmup=200 --trainer.callbacks="[$EMA, {class_path: adpur.SampleGrid}]" \
     --trainer.max_time="00:$DIFFUSION" --trainer.precision="$PRECISION"
 
-adpur fit -c addt_cifar10 --run "$OUT/addt" --model.export="$OUT/weights/addt" \
+adpur fit -c addt_cifar10_full --run "$OUT/addt" --model.export="$OUT/weights/addt" \
     --model.networks='{class_path: adpur.cifar10_classifier, init_args: {denoiser: '"$OUT/weights/diffusion"'}}' \
     --trainer.max_time="00:$ADDT" --trainer.precision="$PRECISION" --data.batch_size=128
 
 sed -e "s#class_path: adpur.pretrained#class_path: adpur.cifar10_classifier#" \
-    -e "s#classifier: runs/weights/cifar10/classifier, ##" -e "s#runs/weights/cifar10#$OUT/weights#g" \
+    -e "s#classifier: runs/weights/cifar10_full/classifier, ##" -e "s#runs/weights/cifar10_full#$OUT/weights#g" \
     -e "s#t: 100}#t: 100, stride: 10}#" -e "s#adpur.Checkpointed#adpur.Exact#" \
-    "$(dirname "$0")/../configs/ssni_eval.yaml" > "$OUT/table.yaml"
+    "$(dirname "$0")/../configs/ssni_eval_full.yaml" > "$OUT/table.yaml"
 adpur test -c "$OUT/table.yaml" --run "$OUT/table" --data.limit="$IMAGES" --data.batch_size=64

@@ -20,7 +20,7 @@ from adpur.norms import save_reference
 
 
 def tiny_cifar_weights(folder: Path) -> None:
-    """What classifier_cifar10, diffusion_cifar10 and addt_cifar10 would write, at 3x32x32."""
+    """What classifier_cifar10_full, diffusion_cifar10_full and addt_cifar10_full would write, at 3x32x32."""
     arguments = {"blocks": 1}
     classifier = Classifier(CifarResNet(**arguments), (3, 32, 32), [0.5] * 3, [0.5] * 3)
     save_classifier(classifier, arguments, folder / "classifier")

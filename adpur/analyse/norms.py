@@ -89,10 +89,11 @@ class NormOverTime(Analysis):
         """Medians and quartiles, a curve for clean images and one for attacked, of each row."""
         rows, norms, scaled = [], [], []
         for subject in purifying(subjects):
-            schedule = subject.defense.networks.denoiser.schedule
-            end = self.end or schedule.end
+            net = subject.defense.networks.denoiser
+            schedule, end = net.schedule, self.end or net.max_time
             if end > schedule.end:
                 raise ConfigError(f"expected end in 0..{schedule.end:g} of its schedule, got {end}")
+            net.check_time(end, "norm-time")
             t = torch.linspace(end / self.times, end, self.times, dtype=torch.float64)
             if isinstance(schedule, DiscreteVP):
                 t = torch.unique(t.round().clamp_min(1))

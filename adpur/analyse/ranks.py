@@ -75,7 +75,7 @@ def _posed(subject: Subject, images: Images) -> tuple[Case, Noise]:
     """A training batch as CGPO gets it, and its keys."""
     nets, noise = subject.defense.networks, images.noise.fold(source=Source.TRAIN)
     share = noise.uniform(images.x.flatten(1)[:, 0].double(), Stream.TIME)
-    t = nets.denoiser.schedule.quantile(share)
+    t = nets.denoiser.training_time(share)
     return Case(to_signed(images.x), images.y, t, nets.denoiser, nets.classifier), noise
 
 

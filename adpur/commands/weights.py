@@ -107,6 +107,8 @@ def _denoiser_lines(folder: Path) -> Iterator[str]:
     yield f"    images      {made.shape}"
     yield f"    parameters  {sum(p.numel() for p in made.parameters()):,}"
     yield f"    schedule    {type(made.schedule).__name__}, t from 0 to {made.schedule.end:g}"
+    if made.max_time < made.schedule.end:
+        yield f"    trained on  t up to {made.max_time:g}; larger times are refused"
 
 
 def _lightly(load: Callable[[Path], "Denoiser"], folder: Path) -> "Denoiser":

@@ -4,17 +4,15 @@ from typing import Any
 
 from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from adpur.addt.case import Case
 from adpur.addt.objective import DenoisingLoss, EpsMSE
 from adpur.addt.perturbation import Mixture, Perturbation
 from adpur.errors import ConfigError
-from adpur.level import ScoreNorm
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
-from adpur.lit.training import Lent, warmed
+from adpur.lit.training import Annealing, Lent
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.types import to_signed
@@ -37,7 +35,8 @@ class ADDT(DenoiserTraining):
             500 in the paper).
         betas: of AdamW.
         dropout: probability in every dropout layer; the network's own if None.
-        score_norms: see `DenoiserTraining`.
+        kwargs: of `DenoiserTraining`; without `max_time`, times are those the network was trained
+            on.
     """
 
     guide: Lent
@@ -53,9 +52,7 @@ class ADDT(DenoiserTraining):
         weight_decay: float = 1e-6,
         warmup: int = 0,
         dropout: float | None = None,
-        score_norms: list[ScoreNorm] | None = None,
-        seed: int = 0,
-        compile: str | None = None,
+        **kwargs: Any,
     ) -> None:
         if dropout is not None and not 0 <= dropout < 1:
             raise ConfigError(f"dropout: expected a probability below 1, or null, got {dropout}")
@@ -65,13 +62,12 @@ class ADDT(DenoiserTraining):
                 f"networks: the classifier takes images of {networks.shape}, the diffusion model "
                 f"of {tuple(denoiser.shape)}; ADDT needs two of one size"
             )
-        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed, compile)
+        super().__init__(denoiser, export, lr, weight_decay=weight_decay, **kwargs)
         self.guide = Lent(networks.classifier)
         self.perturbation, self.objective = perturbation, objective or EpsMSE()
-        self.betas, self.warmup = betas, warmup
-        for layer in denoiser.modules():
-            if dropout is not None and isinstance(layer, nn.Dropout):
-                layer.p = dropout
+        self.betas, self.annealing = betas, Annealing("constant", warmup)
+        if dropout is not None:
+            _set_dropout(denoiser, dropout)
         self.quarters = nn.ModuleList(MeanMetric() for _ in range(QUARTERS))
         self.last: Mixture | None = None
 
@@ -89,7 +85,8 @@ class ADDT(DenoiserTraining):
         """Search, mix, and the weighted distance of the restored image to the clean one."""
         x, y, _ = batch
         share = self._shares(x, noise)
-        case = Case(to_signed(x), y, self._time(share), self.denoiser, self.guide.like(x))
+        t = self.denoiser.training_time(share)
+        case = Case(to_signed(x), y, t, self.denoiser, self.guide.like(x))
         mixture = self.perturbation.search(case, noise)
         seen = case.restored(mixture(noise.normal(case.x, Stream.FORWARD)))
         losses = self.objective.losses(case, seen.x0)
@@ -97,10 +94,9 @@ class ADDT(DenoiserTraining):
         return losses.mean()
 
     def configure_optimizers(self) -> Any:
-        """AdamW at a constant rate after the warm-up."""
-        optimizer = self._adamw(self.betas)
-        schedule = LambdaLR(optimizer, lambda step: warmed(step, self.warmup))
-        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+        """A constant rate after the warm-up."""
+        optimizer, steps = self._optimizer(self.betas), self.trainer.estimated_stepping_batches
+        return [optimizer], [self.annealing.schedule(optimizer, steps)]
 
     def _report(self, mixture: Mixture, losses: Tensor, share: Tensor) -> None:
         self.last = mixture
@@ -110,3 +106,11 @@ class ADDT(DenoiserTraining):
         if len(mixture.losses):
             self.log("cgpo/first", mixture.losses[0].mean())
             self.log("cgpo/last", mixture.losses[-1].mean())
+
+
+def _set_dropout(network: nn.Module, probability: float) -> None:
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Dropout)]
+    if not layers and probability:
+        raise ConfigError(f"dropout: {probability:g} has no dropout layer to act on; leave it out")
+    for layer in layers:
+        layer.p = probability

@@ -5,31 +5,37 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch.cli import OptimizerCallable
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from adpur.addt.linf import ImagePGD
-from adpur.lit.data.base import Batch
-from adpur.lit.training import Training
+from adpur.errors import ConfigError
+from adpur.lit.data.base import Batch, ImageData
+from adpur.lit.training import Annealing, Training
 from adpur.models.classifiers import Classifier
 from adpur.models.networks import Networks
 from adpur.models.zoo import build_classifier, load_classifier, save_classifier
 from adpur.noise import Noise, Stream
+
+SHOWN = 5_000
+"""How many training images a network with a method `initialise` is shown."""
 
 
 class ClassifierTraining(Training):
     """A classifier on images, adversarial or not, with Gaussian noise of random strength.
 
     Args:
-        architecture: `CifarResNet` or the name of a timm model.
+        architecture: `CifarResNet`, `WideResNet`, `WhitenedConvNet`, or the name of a timm model.
+            One that has a method `initialise` is given training images before the first step.
         arguments: its constructor's arguments.
         shape: (C, H, W) of the images.
         mean, std: the normalisation inside the classifier.
         noise: largest standard deviation of the added noise, in [0, 1] units.
+        label_smoothing: share of the target spread evenly over all classes.
         lr: the peak of one cycle.
-        optimizer: its constructor; AdamW with `weight_decay` if None.
+        annealing: the course of each learning rate of the optimizer; None for one cycle to `lr`.
+        kwargs: of `Training`.
         adversary: adversarial training (Madry et al. 2018): each step on the images this search
             finds; None for none.
     """
@@ -44,21 +50,36 @@ class ClassifierTraining(Training):
         std: list[float] | None = None,
         noise: float = 0.0,
         adversary: ImagePGD | None = None,
+        label_smoothing: float = 0.0,
         lr: float = 1e-2,
         weight_decay: float = 1e-4,
-        optimizer: OptimizerCallable | None = None,
+        annealing: Annealing | None = None,
         seed: int = 0,
-        compile: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(export, lr, weight_decay, seed, compile)
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError(f"label_smoothing: expected a share below 1, got {label_smoothing}")
+        super().__init__(export, lr, weight_decay, seed, **kwargs)
         self.arguments = arguments or {}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = build_classifier(architecture, self.arguments)
-        self.classifier = Classifier(net, shape, mean or (0.0,), std or (1.0,))
-        self.strength, self.adversary = noise, adversary
-        self.optimizer = optimizer
+        self.classifier = Classifier(net, shape, mean or (0.0,), std or (1.0,)).to(
+            memory_format=torch.channels_last if self.channels_last else torch.preserve_format
+        )
+        self.strength, self.adversary, self.label_smoothing = noise, adversary, label_smoothing
+        self.annealing = annealing
         self.accuracy = MulticlassAccuracy(num_classes=None, average="micro")
+
+    def setup(self, stage: str) -> None:
+        """Show training images to a network whose first weights depend on them."""
+        super().setup(stage)
+        initialise = getattr(self.classifier.net, "initialise", None)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if stage == "fit" and initialise is not None and isinstance(data, ImageData):
+            x, _, _ = data.leading("train", SHOWN)
+            with torch.no_grad():
+                initialise((x - self.classifier.mean.to(x)) / self.classifier.std.to(x))
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """Cross-entropy."""
@@ -66,7 +87,8 @@ class ClassifierTraining(Training):
         if self.adversary is not None:
             x = self.adversary.against(self.classifier, x, y, noise)
         strength = self.strength * noise.uniform(x[:, :1, :1, :1], Stream.TIME)
-        return F.cross_entropy(self.classifier(x + strength * noise.normal(x, Stream.FORWARD)), y)
+        logits = self.classifier(x + strength * noise.normal(x, Stream.FORWARD))
+        return F.cross_entropy(logits, y, label_smoothing=self.label_smoothing)
 
     def networks(self, lent: Networks | None) -> Networks:
         """This classifier, behind the diffusion model that is lent, if one is."""
@@ -94,14 +116,15 @@ class ClassifierTraining(Training):
         self.log("val/acc", self.accuracy, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
-        """One cycle to `lr` and down to nearly 0."""
-        make = self.optimizer
-        optimizer = self._adamw() if make is None else make(self.parameters())
+        """As `annealing` says, or one cycle to `lr` and down to nearly 0."""
+        optimizer = self._optimizer()
         steps = int(self.trainer.estimated_stepping_batches)
+        if self.annealing is not None:
+            return [optimizer], [self.annealing.schedule(optimizer, steps)]
         schedule = OneCycleLR(optimizer, self.lr, total_steps=steps)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def write(self, folder: Path) -> nn.Module:
         """See `save_classifier`."""
-        save_classifier(self.classifier, self.arguments, folder)
+        save_classifier(self.classifier, self.arguments, folder, self.half_export)
         return load_classifier(folder)

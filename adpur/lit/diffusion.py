@@ -5,21 +5,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from adpur.defense import ROWS
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.training import Lent, Training, warmed
-from adpur.models.adapters import DiffusersNet, EpsDenoiser, NetDenoiser
+from adpur.lit.training import Annealing, Lent, Training
+from adpur.models.adapters import NetDenoiser
 from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
-from adpur.models.zoo import build_unet, load_denoiser, save_denoiser
+from adpur.models.zoo import build_denoiser, load_denoiser, save_denoiser
 from adpur.noise import Noise, Source, Stream
 from adpur.norms import save_reference
-from adpur.schedule import DiscreteVP
 from adpur.types import to_signed
 
 
@@ -28,12 +26,17 @@ class DenoiserTraining(Training):
 
     Args:
         denoiser: the network.
+        max_time: train on times up to this one only, in the schedule's own unit (DDPM's steps): a
+            purifier of t* 100 asks for no more than 100. The limit is written with the weights,
+            and whoever asks them for a larger time is refused. None for all times of the network.
         score_norms: SSNI statistics to measure on the validation images and save beside the
             weights.
+        kwargs: of `Training`.
     """
 
-    TIMES = (10, 20, 50, 100, 200, 500)
-    """Where the validation looks, in thousandths of the training times: DDPM's own t."""
+    TIMES = (10, 20, 50, 75, 100, 200, 500)
+    """Where the validation looks, in thousandths of the training times: DDPM's own t. Times that
+    the network is not trained on are left out."""
 
     guide: Lent | None = None
     """The classifier the training has, if any."""
@@ -43,15 +46,20 @@ class DenoiserTraining(Training):
         denoiser: Denoiser,
         export: str,
         lr: float,
-        weight_decay: float = 0.0,
+        max_time: float | None = None,
         score_norms: list[ScoreNorm] | None = None,
-        seed: int = 0,
-        compile: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(export, lr, weight_decay, seed, compile)
-        self.denoiser = denoiser
+        super().__init__(export, lr, **kwargs)
+        if max_time is not None:
+            _limit(denoiser, max_time)
         self.score_norms = score_norms or []
-        self.eps_mse = torch.nn.ModuleDict({str(t): MeanMetric() for t in self.TIMES})
+        for score_norm in self.score_norms:
+            score_norm.check(denoiser)
+        self.denoiser = denoiser.to(
+            memory_format=torch.channels_last if self.channels_last else torch.preserve_format
+        )
+        self.eps_mse = torch.nn.ModuleDict({str(t): MeanMetric() for t in self._watched()})
 
     @property
     def trained(self) -> nn.Module:
@@ -73,9 +81,9 @@ class DenoiserTraining(Training):
         """||eps_hat - eps||^2 at fixed times, with the same noise at every epoch."""
         x, _, index = batch
         for name, metric in self.eps_mse.items():
-            share = torch.full((len(x),), (int(name) - 0.5) / 1000, device=x.device)
             noise = self._noise(index, Source.EVALUATE).fold(step=int(name))
-            metric.update(self._squared_error(x, self._time(share), noise))  # type: ignore[operator]
+            t = self._thousandth(int(name)).to(x.device).expand(len(x))
+            metric.update(self._squared_error(x, t, noise))  # type: ignore[operator]
             self.log(f"val/eps_mse_t{name}", metric, prog_bar=name == "100")  # type: ignore[arg-type]
 
     def networks(self, lent: Networks | None) -> Networks:
@@ -90,7 +98,7 @@ class DenoiserTraining(Training):
 
     def write(self, folder: Path) -> nn.Module:
         """The weights folder, with the score norms of the validation images beside it."""
-        save_denoiser(self.denoiser, folder)
+        save_denoiser(self.denoiser, folder, self.half_export)
         written = load_denoiser(folder).eval()
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         if self.score_norms and isinstance(data, ImageData):
@@ -104,8 +112,12 @@ class DenoiserTraining(Training):
         """Where each image's time stands among the training times, uniform on (0, 1)."""
         return noise.uniform(x.flatten(1)[:, 0].double(), Stream.TIME)
 
-    def _time(self, share: Tensor) -> Tensor:
-        return self.denoiser.schedule.quantile(share)
+    def _thousandth(self, k: int) -> Tensor:
+        """The time `(1,)` in the middle of the k-th thousandth of all training times."""
+        return self.denoiser.schedule.quantile(torch.tensor([(k - 0.5) / 1000]))
+
+    def _watched(self) -> list[int]:
+        return [k for k in self.TIMES if self._thousandth(k).item() <= self.denoiser.max_time]
 
     def _squared_error(self, x: Tensor, t: Tensor, noise: Noise) -> Tensor:
         x = to_signed(x)
@@ -118,46 +130,44 @@ class DiffusionTraining(DenoiserTraining):
     """A DDPM (Ho et al. 2020): eps-prediction, L_simple, on a discrete VP schedule.
 
     Args:
-        unet: constructor arguments of diffusers' `UNet2DModel`.
+        unet: the network's constructor arguments.
+        architecture: diffusers' `UNet2DModel`, or adpur's `LeanUNet` or `NCSNpp`.
         warmup: steps of linear warm-up; 0 for none.
         cosine: fall to 0 along a cosine after it, or stay constant (Ho et al.).
-        score_norms: SSNI statistics to measure on the validation images and save beside the
-            weights.
+        kwargs: of `DenoiserTraining`.
     """
 
     def __init__(
         self,
         export: str,
         unet: dict[str, Any],
+        architecture: str = "UNet2DModel",
         lr: float = 2e-4,
-        weight_decay: float = 0.0,
         warmup: int = 50,
         cosine: bool = True,
-        score_norms: list[ScoreNorm] | None = None,
         seed: int = 0,
-        compile: str | None = None,
+        **kwargs: Any,
     ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            net = build_unet(unet, "model.unet")
-        size = unet["sample_size"]
-        shape = (unet["in_channels"], *((size, size) if isinstance(size, int) else size))
-        denoiser = EpsDenoiser(DiffusersNet(net), DiscreteVP(), shape)
-        super().__init__(denoiser, export, lr, weight_decay, score_norms, seed, compile)
-        self.warmup, self.cosine = warmup, cosine
+            denoiser = build_denoiser(architecture, unet, "model.unet")
+        super().__init__(denoiser, export, lr, seed=seed, **kwargs)
+        self.annealing = Annealing("cosine" if cosine else "constant", warmup)
 
     def loss(self, batch: Batch, noise: Noise) -> Tensor:
         """||eps - eps_hat||^2 at a uniform t in 1..T for each image (DDPM Eq. 14)."""
-        t = self._time(self._shares(batch[0], noise))
+        t = self.denoiser.training_time(self._shares(batch[0], noise))
         return self._squared_error(batch[0], t, noise).mean()
 
     def configure_optimizers(self) -> Any:
-        """AdamW with warm-up, and a cosine if wanted."""
-        optimizer = self._adamw()
-        steps = int(self.trainer.estimated_stepping_batches) if self.cosine else 0
+        """With warm-up, and a cosine if wanted."""
+        optimizer, steps = self._optimizer(), self.trainer.estimated_stepping_batches
+        return [optimizer], [self.annealing.schedule(optimizer, steps)]
 
-        def factor(step: int) -> float:
-            angle = torch.tensor(torch.pi * min(step / steps, 1.0) if self.cosine else 0.0)
-            return warmed(step, self.warmup) * (0.5 + 0.5 * float(angle.cos()))
 
-        return [optimizer], [{"scheduler": LambdaLR(optimizer, factor), "interval": "step"}]
+def _limit(denoiser: Denoiser, max_time: float) -> None:
+    """Train `denoiser` on times up to `max_time`, which it must know already."""
+    if max_time <= 0:
+        raise ConfigError(f"max_time: expected a time above 0, got {max_time:g}")
+    denoiser.check_time(max_time, f"max_time: {max_time:g}")
+    denoiser.max_time = max_time

@@ -15,7 +15,7 @@ from adpur.errors import ConfigError
 from adpur.models import files
 from adpur.models.adapters import EDMDenoiser, EpsDenoiser
 from adpur.models.convert_classifier import convert_classifier, is_classifier
-from adpur.models.folder import build_ncsnpp, save_ncsnpp
+from adpur.models.folder import build_own, save_own
 from adpur.models.foreign import from_edm, from_score_sde
 from adpur.models.guided import convert_guided
 from adpur.models.unpickle import Record, read_pickle, read_torch
@@ -125,11 +125,11 @@ def _edm(content: Any, folder: Path, where: str) -> list[str]:
     if not isinstance(inner, Record) or not isinstance(sigma_data, int | float):
         raise ConfigError(f"{where}: its EDMPrecond lacks `model` or a number `sigma_data`")
     arguments, state = from_edm(inner, where)
-    net = build_ncsnpp(arguments, where)
+    net = build_own("NCSNpp", arguments, where)
     net.load_state_dict(state)
     size = arguments["sample_size"]
     shape = (arguments["in_channels"], size, size)
-    save_ncsnpp(EDMDenoiser(net, shape, sigma_data), folder)
+    save_own(EDMDenoiser(net, shape, sigma_data), folder)
     return ["weights: `ema`", "schedule: VE up to sigma 80, EDM's own sampling range"]
 
 
@@ -142,9 +142,9 @@ def _score_sde(content: Any, folder: Path, size: int, sde: str | None, where: st
             "expected --sde vp for a VP network (VE networks are not converted)"
         )
     arguments, state = from_score_sde(weights, size, where)
-    net = build_ncsnpp(arguments, where)
+    net = build_own("NCSNpp", arguments, where)
     net.load_state_dict(state)
-    save_ncsnpp(EpsDenoiser(net, LinearVP(), (arguments["in_channels"], size, size)), folder)
+    save_own(EpsDenoiser(net, LinearVP(), (arguments["in_channels"], size, size)), folder)
     return [
         "weights: `ema` shadow_params, given to the parameters in the model's own order",
         f"image size: {size}, not in the file (--size)",

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
+from adpur.errors import ConfigError
 from adpur.rows import count_call
 from adpur.schedule import NoiseSchedule
 from adpur.types import expand
@@ -15,12 +17,15 @@ class Denoiser(nn.Module, ABC):
     Attributes:
         schedule: what t means.
         shape: (C, H, W) of the images it was trained on.
+        max_time: the largest t it was trained on; the schedule's end, unless a fit or a weights
+            folder says otherwise. It knows nothing of larger times.
     """
 
     def __init__(self, schedule: NoiseSchedule, shape: tuple[int, int, int]) -> None:
         super().__init__()
         self.schedule = schedule
         self.shape = shape
+        self.max_time: float = schedule.end
 
     @abstractmethod
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -39,6 +44,24 @@ class Denoiser(nn.Module, ABC):
         """The noise it sees, eps_hat = (x_t - alpha_t x0_hat) / sigma_t, at t > 0."""
         return self.schedule.noise_in(x_t, self(x_t, t), t)
 
+    def training_time(self, share: Tensor) -> Tensor:
+        """The time `(B,)` below which a share in (0, 1) of its own training times fall."""
+        limited = self.max_time < self.schedule.end
+        return self.schedule.quantile(share, self.max_time if limited else None)
+
+    def check_time(self, t: float, asks: str) -> None:
+        """Raise `ConfigError` if `t` is beyond what the network was trained on.
+
+        Args:
+            t: the largest time that will be asked for, in this denoiser's schedule.
+            asks: who asks, as the subject of the message.
+        """
+        if t > self.max_time * (1 + 1e-9):  # a time that went through another schedule is rounded
+            raise ConfigError(
+                f"{asks} asks the diffusion model at t = {t:g}, and it was trained on times up to "
+                f"{self.max_time:g} only; lower the time, or take weights trained on all of them"
+            )
+
     def on(self, schedule: NoiseSchedule | None) -> "Denoiser":
         """The same network at the times of another schedule; itself for its own or for None."""
         same = schedule is None or schedule is self.schedule or schedule == self.schedule
@@ -55,6 +78,10 @@ class Reparametrised(Denoiser):
     def __init__(self, inner: Denoiser, schedule: NoiseSchedule) -> None:
         super().__init__(schedule, inner.shape)
         self.inner = inner
+        if inner.max_time < inner.schedule.end:
+            t = torch.tensor([inner.max_time], dtype=torch.float64)
+            ratio = inner.schedule.sigma(t) / inner.schedule.alpha(t)
+            self.max_time = min(schedule.end, schedule.at(ratio).item())
 
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         """The inner x0_hat at the inner time with this ratio."""

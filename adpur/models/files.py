@@ -61,6 +61,8 @@ def load_into(net: nn.Module, file: Path) -> None:
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ConfigError(f"{file} does not fit its config: {'; '.join(problems[:3])}{more}")
+    wanted = net.state_dict()  # weights stored in half precision are computed with in fp32
+    state = {name: value.to(wanted[name].dtype) for name, value in state.items()}
     net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
 
 
@@ -74,9 +76,18 @@ def misfits(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -
             yield "{} expected {}, found {}".format(key, *told)
 
 
-def state_of(net: nn.Module) -> dict[str, torch.Tensor]:
-    """The state dict as safetensors wants it."""
-    return {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+def state_of(net: nn.Module, half: bool = False) -> dict[str, torch.Tensor]:
+    """The state dict as safetensors wants it; with `half`, its parameters rounded to fp16.
+
+    Buffers keep their precision: they are few, and a variance may lie beyond fp16's range.
+    """
+    state = {k: v.detach().cpu().contiguous() for k, v in net.state_dict().items()}
+    if not half:
+        return state
+    rounded = {name: state[name].half() for name, _ in net.named_parameters()}
+    if lost := [name for name, value in rounded.items() if not value.isfinite().all()]:
+        raise ConfigError(f"half: {lost[0]} lies beyond fp16's range of 65,504; write fp32")
+    return state | rounded
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -1,76 +1,73 @@
-"""Weights folders of adpur's own diffusion network: NCSNpp with what its label means."""
+"""Weights folders of adpur's own diffusion networks, with what their label means."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save
+from torch import nn
 
 from adpur.errors import ConfigError
 from adpur.models import files
 from adpur.models.adapters import EDMDenoiser, EpsDenoiser
 from adpur.models.denoiser import Denoiser
+from adpur.models.lean import LeanUNet
 from adpur.models.ncsnpp import NCSNpp
-from adpur.schedule import VE, LinearVP
+from adpur.models.scheduler import load_any_schedule, load_limit, save_schedule, scheduler_file
+from adpur.schedule import VE, DiscreteVP, LinearVP
 
-SCHEDULE_FILE = "scheduler_config.json"
+OWN: dict[str, type[nn.Module]] = {"LeanUNet": LeanUNet, "NCSNpp": NCSNpp}
+"""Networks `net(x, label)` that rebuild from their `arguments`, by the name they are stored as."""
 
 
-def save_ncsnpp(denoiser: Denoiser, folder: Path) -> None:
-    """Write `config.json`, the schedule and the weights of an NCSNpp in one folder."""
-    net, schedule = denoiser.net, denoiser.schedule
-    if not isinstance(net, NCSNpp) or not isinstance(schedule, LinearVP | VE):
+def save_own(denoiser: Denoiser, folder: Path, half: bool = False) -> None:
+    """Write `config.json`, the schedule and the weights of one of adpur's networks in one folder.
+
+    With `half`, parameters are stored in fp16; they are loaded as fp32.
+    """
+    net: Any = denoiser.net
+    kind, schedule = type(net).__name__, denoiser.schedule
+    eps = type(denoiser) is EpsDenoiser and isinstance(schedule, DiscreteVP | LinearVP)
+    edm = isinstance(denoiser, EDMDenoiser) and isinstance(schedule, VE)
+    if kind not in OWN or not (eps or edm):
         raise ConfigError(
-            "expected an NCSNpp on LinearVP (EpsDenoiser) or on VE (EDMDenoiser), got "
-            f"{type(net).__name__} on {type(schedule).__name__}"
+            f"expected {' or '.join(OWN)} on DiscreteVP or LinearVP (EpsDenoiser), or on VE "
+            f"(EDMDenoiser), got {kind} on {type(schedule).__name__} ({type(denoiser).__name__})"
         )
-    config = {"_class_name": "NCSNpp"} | net.arguments
+    config = {"_class_name": kind} | net.arguments
     if isinstance(denoiser, EDMDenoiser):
         config["sigma_data"] = denoiser.sigma_data
-    folder.mkdir(parents=True, exist_ok=True)
+    save_schedule(denoiser, folder, {"prediction_type": "epsilon"} if eps else {})
     files.write_json(folder / "config.json", config)
-    told = {"_class_name": type(schedule).__name__} | asdict(schedule)
-    files.write_json(folder / SCHEDULE_FILE, told)
-    (folder / files.UNET_FILE).write_bytes(save(files.state_of(net)))
+    (folder / files.UNET_FILE).write_bytes(save(files.state_of(net, half)))
 
 
-def load_ncsnpp(config: dict[str, Any], folder: Path) -> Denoiser:
-    """The denoiser of a folder: eps-prediction on `LinearVP`, EDM's preconditioning on `VE`."""
-    config = {k: v for k, v in config.items() if not k.startswith("_")}
-    sigma_data = config.pop("sigma_data", None)
-    net = build_ncsnpp(config, folder)
-    schedule = _schedule(folder)
+def load_own(config: dict[str, Any], folder: Path) -> Denoiser:
+    """The denoiser of a folder: eps-prediction on VP schedules, EDM's preconditioning on `VE`."""
+    arguments = {k: v for k, v in config.items() if not k.startswith("_")}
+    sigma_data = arguments.pop("sigma_data", None)
+    net = build_own(config["_class_name"], arguments, folder)
+    file = scheduler_file(folder)
+    schedule = load_any_schedule(file)
     files.load_into(net, folder / files.UNET_FILE)
+    denoiser = _denoiser(net, schedule, sigma_data, folder)
+    denoiser.max_time = load_limit(file, schedule)
+    return denoiser
+
+
+def build_own(kind: str, arguments: dict[str, Any], where: Path | str = "the config") -> nn.Module:
+    """An untrained network from its name and its constructor's arguments."""
+    try:
+        return OWN[kind](**arguments)
+    except (TypeError, ValueError, RuntimeError) as error:
+        article = "an" if kind == "NCSNpp" else "a"
+        raise ConfigError(f"{where}: not {article} {kind} that can be built: {error}") from error
+
+
+def _denoiser(net: Any, schedule: Any, sigma_data: float | None, folder: Path) -> Denoiser:
     size = net.arguments["sample_size"]
     shape = (net.arguments["in_channels"], size, size)
-    if isinstance(schedule, LinearVP):
+    if not isinstance(schedule, VE):
         return EpsDenoiser(net, schedule, shape)
     if sigma_data is None:
         raise ConfigError(f"{folder / 'config.json'} lacks sigma_data, which a network on VE needs")
     return EDMDenoiser(net, shape, sigma_data, schedule.sigma_max)
-
-
-def build_ncsnpp(arguments: dict[str, Any], where: Path | str = "the config") -> NCSNpp:
-    """An untrained network from its constructor arguments."""
-    try:
-        return NCSNpp(**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"{where}: not an NCSNpp that can be built: {error}") from error
-
-
-def _schedule(folder: Path) -> LinearVP | VE:
-    file = folder / SCHEDULE_FILE
-    if not file.is_file():
-        raise ConfigError(
-            f"{folder}: no {SCHEDULE_FILE} says what its time steps mean; "
-            'write {"_class_name": "LinearVP"} or {"_class_name": "VE"} there'
-        )
-    told = files.read_json(file)
-    known = {"LinearVP": LinearVP, "VE": VE}
-    kind = known.get(told.pop("_class_name", None))
-    try:
-        if kind is not None:
-            return kind(**told)
-    except TypeError as error:
-        raise ConfigError(f"{file}: {error}") from error
-    raise ConfigError(f"{file}: expected _class_name LinearVP or VE")

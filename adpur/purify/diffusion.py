@@ -79,6 +79,9 @@ class Diffusion(Purifier):
             )
         if (steps := int(self.steps(torch.tensor([[wanted]]).double(), nets))) >= 4096:
             raise ConfigError(f"t* = {wanted:g} takes {steps} steps on {self.grid}; at most 4095")
+        largest = torch.tensor([self.level.largest], dtype=torch.float64).clamp_max(end)
+        first = self.grid.times(self._snap(largest, nets))[0].item()
+        nets.denoiser.on(self.schedule).check_time(first, "this purifier")
 
     def seen(self, x: Tensor) -> Tensor:
         """Itself."""

@@ -31,6 +31,10 @@ class Sampler:
         if not 1 <= self.stride <= DiscreteVP().end:
             raise ConfigError(f"stride of samples must lie in 1..1000, got {self.stride}")
 
+    def check(self, denoiser: Denoiser) -> None:
+        """Raise `ConfigError` if the network knows nothing of the noise that samples start from."""
+        denoiser.check_time(self._times(denoiser.schedule)[0].item(), "drawing samples")
+
     @torch.no_grad()
     def draw(self, denoiser: Denoiser, noise: Noise, like: Tensor, rows: int) -> Tensor:
         """One image for each key, about [0, 1], of the dtype of `like`, in calls of `rows` rows."""

@@ -80,6 +80,9 @@ class ScoreOpt(Purifier):
                 f"ScoreOpt's level is a sigma in 0..{SCHEDULE.end:g}, got {self.level.configured:g}"
             )
         self.level.check(nets)
+        largest = self.level.largest * (1 + self.width)
+        asks = f"ScoreOpt with sigma up to {largest:g}"
+        nets.denoiser.on(SCHEDULE).check_time(min(largest, SCHEDULE.end), asks)
 
     def seen(self, x: Tensor) -> Tensor:
         """Itself."""

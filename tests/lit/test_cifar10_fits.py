@@ -10,15 +10,15 @@ from adpur.lit.data import published
 from adpur.report.table import read_run
 
 SMALL = {
-    "classifier_cifar10": ["--model.arguments={depth: 10, widen: 1}"],
-    "diffusion_cifar10": [
+    "classifier_cifar10_full": ["--model.arguments={depth: 10, widen: 1}"],
+    "diffusion_cifar10_full": [
         "--model.unet.block_out_channels=[8, 16]",
         "--model.unet.down_block_types=[DownBlock2D, DownBlock2D]",
         "--model.unet.up_block_types=[UpBlock2D, UpBlock2D]",
         "--model.unet.norm_num_groups=8",
         "--model.unet.layers_per_block=1",
     ],
-    "addt_cifar10": ["--data.batch_size=16"],
+    "addt_cifar10_full": ["--data.batch_size=16"],
 }
 
 
@@ -36,10 +36,12 @@ def test_each_makes_what_the_next_one_needs(
         assert main(["fit", "-c", name, "--trainer.max_steps=20", "--trainer.accelerator=cpu",
                      "--trainer.check_val_every_n_epoch=1", "--trainer.limit_train_batches=20",
                      "--data.workers=0", *words]) == 0  # fmt: skip
-    assert list((tmp_path / "runs/addt_cifar10/figures").glob("search-*.png"))
-    _cut("ssni_eval")
-    assert main(["test", "-c", "ssni_eval", "--trainer.accelerator=cpu", "--data.limit=4"]) == 0
-    rows = {column.row for column in read_run(tmp_path / "runs/ssni_eval").outcomes}
+    assert list((tmp_path / "runs/addt_cifar10_full/figures").glob("search-*.png"))
+    _cut("ssni_eval_full")
+    assert (
+        main(["test", "-c", "ssni_eval_full", "--trainer.accelerator=cpu", "--data.limit=4"]) == 0
+    )
+    rows = {column.row for column in read_run(tmp_path / "runs/ssni_eval_full").outcomes}
     assert rows == {"undefended", "diffpure", "ssni-n", "addt", "addt-ssni-n"}
 
 

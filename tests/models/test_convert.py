@@ -203,8 +203,10 @@ def test_a_folder_says_all_or_is_refused() -> None:
     )
     with pytest.raises(ConfigError, match="lacks sigma_data"):
         load_denoiser("out")
-    Path("out/scheduler_config.json").write_text('{"_class_name": "DDPMScheduler"}')
-    with pytest.raises(ConfigError, match="expected _class_name LinearVP or VE"):
+    Path("out/scheduler_config.json").write_text('{"_class_name": "FlowScheduler"}')
+    with pytest.raises(
+        ConfigError, match="expected _class_name DDPMScheduler, LinearVP or VE, found"
+    ):
         load_denoiser("out")
     Path("out/scheduler_config.json").unlink()
     with pytest.raises(
@@ -214,11 +216,11 @@ def test_a_folder_says_all_or_is_refused() -> None:
 
 
 def test_a_network_on_another_schedule_is_not_saved_wrongly() -> None:
-    from adpur import DiscreteVP
+    from adpur import VE
 
     net = NCSNpp(8, channels=8, channel_mult=(1, 1), num_blocks=1)
-    with pytest.raises(ConfigError, match="expected an NCSNpp on LinearVP"):
-        save_denoiser(EpsDenoiser(net, DiscreteVP(), (3, 8, 8)), Path("out"))
+    with pytest.raises(ConfigError, match=r"on VE \(EDMDenoiser\), got NCSNpp on VE \(EpsDenoiser"):
+        save_denoiser(EpsDenoiser(net, VE(), (3, 8, 8)), Path("out"))
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ class FrechetDistance(FirstImages):
         """Find the features."""
         if not isinstance(pl_module, DenoiserTraining):
             raise ConfigError("FrechetDistance needs a fit of a diffusion model")
+        self.sampler.check(pl_module.denoiser)
         if self.weights is not None:
             path = str(self.weights)
             self.metric = FrechetInceptionDistance(

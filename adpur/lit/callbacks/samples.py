@@ -34,6 +34,7 @@ class SampleGrid(pl.Callback):
         """Refuse now what has nothing to draw."""
         if not isinstance(pl_module, DenoiserTraining):
             raise ConfigError("SampleGrid needs a fit of a diffusion model")
+        self.sampler.check(pl_module.denoiser)
 
     @rank_zero_only
     def on_validation_batch_end(

@@ -97,6 +97,11 @@ class ImageData(pl.LightningDataModule):
         data = self.split(name)
         return gather(data, range(len(data)))  # type: ignore[arg-type]
 
+    def leading(self, name: Split, count: int) -> Batch:
+        """The first images of a split, at most `count`, as three tensors."""
+        data = self.split(name)
+        return gather(data, range(min(count, len(data))))  # type: ignore[arg-type]
+
     def train_dataloader(self) -> ResumableLoader:
         """A shuffled loader that starts where the restored checkpoint stood, even mid-epoch."""
         return ResumableLoader(
