@@ -114,7 +114,7 @@ class DenoiserTraining(Training):
 
     def _thousandth(self, k: int) -> Tensor:
         """The time `(1,)` in the middle of the k-th thousandth of all training times."""
-        return self.denoiser.schedule.quantile(torch.tensor([(k - 0.5) / 1000]))
+        return self.denoiser.schedule.quantile(torch.tensor([(k - 0.5) / 1000], device="cpu"))
 
     def _watched(self) -> list[int]:
         return [k for k in self.TIMES if self._thousandth(k).item() <= self.denoiser.max_time]

@@ -79,7 +79,7 @@ class Reparametrised(Denoiser):
         super().__init__(schedule, inner.shape)
         self.inner = inner
         if inner.max_time < inner.schedule.end:
-            t = torch.tensor([inner.max_time], dtype=torch.float64)
+            t = torch.tensor([inner.max_time], dtype=torch.float64, device="cpu")
             ratio = inner.schedule.sigma(t) / inner.schedule.alpha(t)
             self.max_time = min(schedule.end, schedule.at(ratio).item())
 
