@@ -2,13 +2,13 @@
 
 from typing import NamedTuple
 
+from adpur.attacks.apgd import APGD
+from adpur.attacks.attack import Attack
+from adpur.attacks.square import Square
+from adpur.attacks.worst import Suited, rand, standard
 from adpur.gradient import BPDA, Exact, GradientMode
-from adpur.threat.apgd import APGD
-from adpur.threat.attack import Attack
 from adpur.threat.ball import Norm
 from adpur.threat.losses import DLR, Margin
-from adpur.threat.square import Square
-from adpur.threat.worst import Suited, rand, standard
 
 NAME = "adpur-standard-v1"
 EXACT, SQUARE, APPROXIMATE = "v1-exact", "v1-square", "v1-bpda"

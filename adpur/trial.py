@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from adpur.attacks.attack import Attack
 from adpur.defense import Defense
 from adpur.gradient import Exact, GradientMode
 from adpur.judge import Bench, Found, Search, Verdict, judge
 from adpur.metrics.scoreboard import CLEAN, Column
 from adpur.models.keyed import Seeded
 from adpur.noise import Noise
-from adpur.threat.attack import Attack
 from adpur.threat.compare import gradient_cosine
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient, Oracle

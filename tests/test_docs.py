@@ -30,10 +30,10 @@ from torch import Tensor
 
 import adpur
 from adpur import CifarResNet
+from adpur.attacks.attack import changed
 from adpur.cli import MODULES, main, resolve_config
 from adpur.commands import analyse, reproduce
 from adpur.models.files import find_weights
-from adpur.threat.attack import changed
 from adpur.trust.finding import Level
 from adpur.trust.report import probes, reviews
 

@@ -9,14 +9,14 @@ from torch import Tensor
 from adpur.analyse.analysis import Analysis, Answer
 from adpur.analyse.norms import Spread, spread
 from adpur.analyse.subject import Subject, right
+from adpur.attacks.attack import Attack
+from adpur.attacks.onestep import OneStep
 from adpur.charts.points import Dots, beside
 from adpur.errors import ConfigError
 from adpur.gradient import Exact
 from adpur.judge import Search, judge, unattacked
 from adpur.metrics.statistics import Estimate, mean_accuracy
-from adpur.threat.attack import Attack
 from adpur.threat.compare import both_gradients, cosine
-from adpur.threat.onestep import OneStep
 from adpur.threat.trace import Trace
 from adpur.trial import Block, Trial
 

@@ -12,11 +12,11 @@ from scipy import stats
 from torch import Tensor
 
 from adpur.analyse.subject import Images, Subject, silent
+from adpur.attacks.attack import changed
+from adpur.attacks.pgd import PGD
 from adpur.errors import ConfigError
 from adpur.metrics.statistics import Estimate
-from adpur.threat.attack import changed
 from adpur.threat.knowledge import Knowledge, dw_both, white_box
-from adpur.threat.pgd import PGD
 from adpur.trial import Trial
 
 AT_ONCE = 4096

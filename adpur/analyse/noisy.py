@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from adpur.attacks.attack import Attack
 from adpur.models.denoiser import Denoiser
 from adpur.schedule import VE
-from adpur.threat.attack import Attack
 from adpur.threat.ball import L2, Norm
 from adpur.threat.oracle import Oracle
 

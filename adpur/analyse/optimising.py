@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from adpur.analyse.analysis import Analysis, Answer
 from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import At, having, over, with_purifier
+from adpur.attacks.attack import changed
 from adpur.errors import ConfigError
 from adpur.purify.base import replaced
 from adpur.purify.objective import SR, Anchored, Diff, Objective
 from adpur.purify.scoreopt import ScoreOpt
-from adpur.threat.attack import changed
 from adpur.trial import Block
 
 STEPS = (1, 2, 5, 10, 20)

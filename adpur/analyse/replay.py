@@ -20,6 +20,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from adpur.analyse.noisy import CENTRE, Ball, HalfSpace, Newton, Unmoved
+from adpur.attacks.attack import Attack
+from adpur.attacks.pgd import PGD
 from adpur.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judge import Bench, Found, judge
@@ -28,12 +30,10 @@ from adpur.metrics.statistics import Estimate, mean_accuracy
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.presets import one_shot
-from adpur.threat.attack import Attack
 from adpur.threat.ball import L2
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.losses import Margin
 from adpur.threat.oracle import Oracle
-from adpur.threat.pgd import PGD
 from adpur.threat.trace import Trace
 
 SIGMA = 2.0**-10

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adpur.attacks.attack import Attack, changed
 from adpur.judge import judge
 from adpur.models.keyed import Seeded, seeded
 from adpur.noise import Stream
-from adpur.threat.attack import Attack, changed
 from adpur.threat.compare import gradient_cosine
 from adpur.threat.losses import Margin
 from adpur.trial import Trial

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from adpur.attacks.attack import Attack, changed
+from adpur.attacks.onestep import OneStep
 from adpur.defense import Defense
 from adpur.judge import Bench
 from adpur.metrics.scoreboard import Outcome
@@ -9,9 +11,7 @@ from adpur.metrics.statistics import Estimate, mean_accuracy
 from adpur.models.keyed import Seeded
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
-from adpur.threat.attack import Attack, changed
 from adpur.threat.knowledge import Knowledge
-from adpur.threat.onestep import OneStep
 from adpur.trial import Trial
 from adpur.trust.finding import Case, Grade, Level, Measured, Record, Review, climbs, graded
 from adpur.trust.recorded import BLIND, TOLERANCE, gap

@@ -37,9 +37,9 @@ from adpur import (
     rand,
     standard,
 )
-from adpur.threat.apgd import likely_wrong
-from adpur.threat.ascent import Ascent, Control, Copies, Point, checkpoints, mean_of_copies
-from adpur.threat.fab import to_boundary
+from adpur.attacks.apgd import likely_wrong
+from adpur.attacks.ascent import Ascent, Control, Copies, Point, checkpoints, mean_of_copies
+from adpur.attacks.fab import to_boundary
 from adpur.threat.oracle import Look
 from adpur.threat.trace import Trace
 

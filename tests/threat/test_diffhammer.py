@@ -32,8 +32,8 @@ from adpur import (
     ddpm,
     dw_semi,
 )
+from adpur.attacks.em_weights import Together, softplus
 from adpur.purify.base import Context, Levels, Purified
-from adpur.threat.together import Together, softplus
 from adpur.threat.trace import Trace
 
 NORMS: list[Norm] = [Linf(), L2()]
@@ -210,7 +210,7 @@ def test_it_commits_to_one_of_two_modes_whose_gradients_cancel() -> None:
 
 def test_the_average_is_the_formula() -> None:
     """g_t = t^-1/2 g + (1 - t^-1/2) g_(t-1), from what it asks at each point."""
-    from adpur.threat.diffhammer import _Blow
+    from adpur.attacks.diffhammer import _Blow
 
     attack = DiffHammer(0.1, eot=3)
     base, seen, average = oracle(), [], torch.zeros(6, *SHAPE, dtype=torch.float64)

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from adpur import ConfigError, Norm, Saved
+from adpur.attacks.attack import changed
 from adpur.records import describe
-from adpur.threat.attack import changed
 
 
 def store(file: Path, index: list[int], adversarial: Tensor) -> Path:

@@ -24,9 +24,9 @@ from adpur import (
     StAdv,
     spsa_1280,
 )
+from adpur.attacks.stadv import unevenness, variation
 from adpur.judge import Bench, Found, Verdict, judge
 from adpur.threat.flow import explained, furthest, half, pulled, warped
-from adpur.threat.stadv import unevenness, variation
 from adpur.threat.trace import Trace
 
 

@@ -6,6 +6,8 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from adpur.addt.case import borrowed
+from adpur.attacks.attack import Attack
+from adpur.attacks.pgd import PGD
 from adpur.defense import ROWS, Defense
 from adpur.errors import ConfigError
 from adpur.gradient import Exact, GradientMode
@@ -16,9 +18,7 @@ from adpur.lit.training import Training
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Identity, Purifier
-from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge, replay
-from adpur.threat.pgd import PGD
 from adpur.trial import Trial
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from adpur.attacks.attack import Attack
 from adpur.errors import ConfigError
 from adpur.gradient import Exact, GradientMode
 from adpur.lit.data.base import Batch
@@ -12,7 +13,6 @@ from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import CLEAN
 from adpur.metrics.threats import UNION
 from adpur.records import describe
-from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
 from adpur.trial import Block, Trial, unknowable

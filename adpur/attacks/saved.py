@@ -10,8 +10,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from adpur.attacks.attack import Attack, check_budget
 from adpur.errors import ConfigError
-from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.oracle import Oracle
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from adpur.threat.attack import Attack
+from adpur.attacks.attack import Attack
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import Oracle

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from adpur.attacks.adam import Adam
+from adpur.attacks.attack import Attack, check_budget
+from adpur.attacks.choice import strongest
 from adpur.errors import ConfigError
 from adpur.noise import Stream
-from adpur.threat.adam import Adam
-from adpur.threat.attack import Attack, check_budget
-from adpur.threat.choice import strongest
 from adpur.threat.flow import Flow, furthest, half, pulled, warped
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle

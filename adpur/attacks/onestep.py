@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from adpur.threat.attack import Attack, check_budget
+from adpur.attacks.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.losses import CrossEntropy, Loss
 from adpur.threat.oracle import Oracle

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from adpur.attacks.apgd import APGD
+from adpur.attacks.attack import Attack, check_budget
+from adpur.attacks.choice import MEMBERS, strongest_found
+from adpur.attacks.fab import FAB
+from adpur.attacks.square import Square
 from adpur.errors import ConfigError
-from adpur.threat.apgd import APGD
-from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.choice import MEMBERS, strongest_found
-from adpur.threat.fab import FAB
 from adpur.threat.losses import DLR, Loss
 from adpur.threat.oracle import Oracle
-from adpur.threat.square import Square
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from adpur.attacks.attack import Attack, Target, check_budget
+from adpur.attacks.choice import strongest
+from adpur.attacks.decay import Decay, FixedStep
 from adpur.errors import ConfigError
-from adpur.threat.attack import Attack, Target, check_budget
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.choice import strongest
-from adpur.threat.decay import Decay, FixedStep
 from adpur.threat.losses import CrossEntropy, Loss
 from adpur.threat.oracle import Oracle
 

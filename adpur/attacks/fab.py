@@ -6,11 +6,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from adpur.attacks.apgd import likely_wrong
+from adpur.attacks.attack import Attack, check_budget
+from adpur.attacks.choice import strongest_found
 from adpur.errors import ConfigError
-from adpur.threat.apgd import likely_wrong
-from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import L2, Linf, Norm
-from adpur.threat.choice import strongest_found
 from adpur.threat.losses import Margin
 from adpur.threat.oracle import Oracle
 from adpur.types import expand, where

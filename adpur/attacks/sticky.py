@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adpur.threat.attack import Attack, check_budget
+from adpur.attacks.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import Loss
 from adpur.threat.oracle import Oracle

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from adpur.attacks.choice import MEMBERS
 from adpur.errors import ConfigError
 from adpur.threat.ball import Threat
-from adpur.threat.choice import MEMBERS
 from adpur.threat.oracle import Oracle
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adpur.threat.attack import Attack, check_budget, check_draws
+from adpur.attacks.attack import Attack, check_budget, check_draws
+from adpur.attacks.choice import strongest
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.choice import strongest
 from adpur.threat.oracle import Oracle
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from adpur.attacks.adam import Adam
+from adpur.attacks.attack import Attack, check_budget, check_draws
 from adpur.errors import ConfigError
 from adpur.noise import Stream
-from adpur.threat.adam import Adam
-from adpur.threat.attack import Attack, check_budget, check_draws
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle

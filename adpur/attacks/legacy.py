@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from adpur.threat.ascent import Ascent, Copies, Point
-from adpur.threat.attack import Attack, check_budget
+from adpur.attacks.ascent import Ascent, Copies, Point
+from adpur.attacks.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import DLR, CrossEntropy, Loss
 from adpur.threat.oracle import Look, Oracle

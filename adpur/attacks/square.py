@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adpur.attacks.attack import Attack, check_budget, check_draws
 from adpur.errors import ConfigError
-from adpur.threat.attack import Attack, check_budget, check_draws
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from adpur.attacks.attack import Attack, check_budget
+from adpur.attacks.worst import rand
 from adpur.errors import ConfigError
-from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.oracle import Oracle
 from adpur.threat.trace import Trace
-from adpur.threat.worst import rand
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from adpur.attacks.ascent import Ascent, Climbed, Copies
+from adpur.attacks.attack import Attack, check_budget
+from adpur.attacks.choice import WITHIN, strongest, strongest_found
 from adpur.errors import ConfigError
-from adpur.threat.ascent import Ascent, Climbed, Copies
-from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.choice import WITHIN, strongest, strongest_found
 from adpur.threat.losses import CrossEntropy, Loss
 from adpur.threat.oracle import Oracle
 from adpur.types import ordered_mean

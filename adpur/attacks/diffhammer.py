@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from adpur.attacks.apgd import strongest_point
+from adpur.attacks.ascent import Ascent, Point
+from adpur.attacks.attack import Attack, check_budget
+from adpur.attacks.choice import strongest_found
+from adpur.attacks.em_weights import Together, softplus
 from adpur.errors import ConfigError
-from adpur.threat.apgd import strongest_point
-from adpur.threat.ascent import Ascent, Point
-from adpur.threat.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.choice import strongest_found
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import LevelGradient, Look, Oracle, fooled
-from adpur.threat.together import Together, softplus
 from adpur.types import ordered_mean
 
 
