@@ -116,7 +116,7 @@ def complete(app: Sphinx, env: BuildEnvironment) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
-    import_module("adpur.cli").quiet_threads()
+    import_module("adpur.cli.entry").quiet_threads()
     app.add_directive("public", Public)
     app.connect("autodoc-skip-member", shown)
     app.connect("autodoc-process-signature", valid)

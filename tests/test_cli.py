@@ -17,7 +17,8 @@ from cifar import tiny_cifar_weights
 from torchvision.io import decode_image, write_png
 from toy import in_child
 
-from adpur.cli import main, resolve_config, shipped_configs
+from adpur.cli import main
+from adpur.cli.entry import resolve_config, shipped_configs
 from adpur.errors import ConfigError
 from adpur.models.files import find_weights
 
@@ -198,7 +199,7 @@ def test_an_attack_with_a_negative_radius(capsys: pytest.CaptureFixture[str], aw
 
 
 def test_a_fraction_is_a_number(away: Path) -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     text = Path(resolve_config("ssni_digits")).read_text()
     (away / "frac.yaml").write_text(text.replace("eps: 0.2", "eps: 8/255"))
@@ -209,7 +210,7 @@ def test_a_fraction_is_a_number(away: Path) -> None:
 
 def test_knowledge_is_written_by_its_name_or_its_settings(away: Path) -> None:
     from adpur import Knowledge, Stream
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     text = Path(resolve_config("replay_digits")).read_text()
     said = "{class_path: adpur.dw_semi, init_args: {k: 8}}"
@@ -223,7 +224,7 @@ def test_knowledge_is_written_by_its_name_or_its_settings(away: Path) -> None:
 
 
 def test_any_setting_of_a_row_can_be_varied() -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     vary = (
         "--vary={ssni-n: {curve.init_args.tau: [1]}, gns: {ensemble.votes: [1, 3]}, "
@@ -242,7 +243,7 @@ def test_any_setting_of_a_row_can_be_varied() -> None:
 
 
 def test_chosen_rows_keep_their_blocks_and_have_a_folder_of_their_own() -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     cli = parse("test", ["-c", "purifiers_digits", "--trainer.logger=false", "--only=gns,ddim"])
     assert list(cli.model.rows) == ["gns", "ddim"]
@@ -252,7 +253,7 @@ def test_chosen_rows_keep_their_blocks_and_have_a_folder_of_their_own() -> None:
 
 
 def test_a_sweep_becomes_rows_wherever_its_row_is_named() -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     vary = "--vary={diffpure: {t: [60, 100], eta: [0, 1]}}"
     cli = parse("test", ["-c", "ssni_digits", "--trainer.logger=false", vary])
@@ -267,7 +268,7 @@ def test_a_sweep_becomes_rows_wherever_its_row_is_named() -> None:
 @pytest.mark.parametrize("file", sorted(shipped_configs().glob("*.yaml")), ids=lambda f: f.stem)
 def test_every_shipped_config_instantiates(file: Path, away: Path) -> None:
     """Networks of full size on the meta device, those that are loaded as tiny ones in their place."""
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     if file.stem == "undefended_cifar10" and "ADPUR_CIFAR10_CLASSIFIER" not in os.environ:
         pytest.skip("ADPUR_CIFAR10_CLASSIFIER is not set")

@@ -31,7 +31,8 @@ from torch import Tensor
 import adpur
 from adpur import CifarResNet
 from adpur.attacks.attack import changed
-from adpur.cli import MODULES, main, resolve_config
+from adpur.cli import main
+from adpur.cli.entry import MODULES, resolve_config
 from adpur.commands import analyse, reproduce
 from adpur.models.files import find_weights
 from adpur.trust.finding import Level
@@ -185,7 +186,7 @@ def only_subjects(config: str, flags: Sequence[str], limit: int, tell: object) -
 
 
 def parsed(stage: str, words: list[str]) -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     with torch.device("meta") if stage == "fit" else torch.device("cpu"):
         parse(stage, [*words, *QUIET, "--trainer.accelerator=cpu"])

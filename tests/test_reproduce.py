@@ -10,7 +10,8 @@ import yaml
 from finished import finish
 from tables import parts, read, stand_in, tiny_cifar
 
-from adpur import ConfigError, cli
+from adpur import ConfigError
+from adpur.cli import entry as cli
 from adpur.cli import main
 from adpur.commands import reproduce
 from adpur.commands.reproduce import missing, recipe, tables
@@ -110,7 +111,7 @@ def test_a_table_runs_and_stands_beside_the_papers(
 
 
 def test_rows_left_out_take_their_sweeps_along(away: Path) -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     for network in reproduce.find("scoreopt-table1").networks:
         stand_in(network, away / network)

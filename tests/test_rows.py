@@ -33,9 +33,9 @@ from adpur import (
     ssni,
     vp_sde,
 )
+from adpur.cli.run import parse_model
 from adpur.lit.evaluation import Evaluation
 from adpur.records import describe
-from adpur.stages import parse_model
 
 NAMES = [
     "undefended",

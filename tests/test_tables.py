@@ -8,7 +8,8 @@ import torch
 from tables import parts, read, rows, stand_in
 
 import adpur
-from adpur import ConfigError, cli
+from adpur import ConfigError
+from adpur.cli import entry as cli
 from adpur.commands import reproduce
 from adpur.commands.reproduce import fit, score_norms, tables
 from adpur.lit.data import cifar10c
@@ -85,7 +86,7 @@ def test_every_printed_value_belongs_to_a_config() -> None:
 @pytest.mark.parametrize("table", NAMED)
 def test_every_table_instantiates(table: reproduce.Table, away: Path) -> None:
     """Tiny networks of the real ones' prediction, schedule and shape in their place."""
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     for name in table.networks:
         stand_in(name, away / name)
@@ -105,7 +106,7 @@ def test_every_table_instantiates(table: reproduce.Table, away: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("folder", FITS)
 def test_every_fit_instantiates(folder: str, away: Path) -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     line = fit(folder)
     names = [word.split("=")[1] for word in line if word.startswith("--model.networks")]

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from adpur.cli.defaults import quiet
+from adpur.cli.run import parse
 from adpur.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judge import Bench, Verdict
@@ -17,8 +19,6 @@ from adpur.lit.evaluation import Evaluation
 from adpur.lit.identity import of_networks, of_versions
 from adpur.noise import Noise
 from adpur.records import describe
-from adpur.stages import parse
-from adpur.stages.defaults import quiet
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace, Watch, unwatched
 from adpur.trial import Block, Trial, unknowable

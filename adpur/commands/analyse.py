@@ -35,9 +35,9 @@ from adpur.analyse.spectrum import DirectionSpectrum
 from adpur.analyse.strips import LevelStrips
 from adpur.analyse.subject import identity, subjects
 from adpur.analyse.trajectories import Trajectories
+from adpur.cli.explain import explain
+from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
-from adpur.explain import explain
-from adpur.stages.values import load_yaml
 
 ANALYSES: dict[str, type[Analysis]] = {
     # SSNI

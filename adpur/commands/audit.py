@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adpur.cli.defaults import default_loggers, quiet
 from adpur.errors import ConfigError
 from adpur.lit.callbacks.figures import Gallery
 from adpur.lit.callbacks.progress import Progress
@@ -27,7 +28,6 @@ from adpur.models.networks import Networks
 from adpur.protocol import DRAWS, IMAGES, NAME
 from adpur.purify.base import Identity
 from adpur.report.table import show_run
-from adpur.stages.defaults import default_loggers, quiet
 from adpur.threat.ball import L2, Linf
 
 SETS: dict[str, Callable[..., ImageData]] = {"digits": Digits, "cifar10": Cifar10}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adpur import cli
+from adpur.cli import entry as cli
 from adpur.errors import ConfigError
 
 NETWORKS = "networks.csv"
@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     if lacking := list(missing(table, flags)):
         print(f"adpur: {name} cannot run yet:", *lacking, sep="\n  ", file=sys.stderr)
         return 2
-    from adpur.stages import run
+    from adpur.cli.run import run
 
     return run(table.stage, ["-c", str(table.file), *flags])
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from adpur import cli
+from adpur.cli import entry as cli
 from adpur.metrics.scoreboard import Column
 from adpur.metrics.statistics import wilson
 from adpur.report.markdown import markdown

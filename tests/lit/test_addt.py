@@ -180,7 +180,7 @@ def test_adversarial_training_hardens_a_classifier(tmp_path: Path) -> None:
 def test_every_ablation_of_the_docs_is_a_setting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     monkeypatch.chdir(tmp_path)
     tiny_cifar_weights(tmp_path / "runs/weights/cifar10")

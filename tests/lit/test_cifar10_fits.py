@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adpur.cli import main, resolve_config
+from adpur.cli import main
+from adpur.cli.entry import resolve_config
 from adpur.lit.data import published
 from adpur.report.table import read_run
 

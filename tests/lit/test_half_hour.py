@@ -25,7 +25,7 @@ def told(folder: Path) -> list[list[str]]:
 
 
 def test_its_commands_parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from adpur.stages import parse
+    from adpur.cli.run import parse
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ADPUR_CIFAR10", "unread")

@@ -3,14 +3,14 @@
 import shlex
 from collections.abc import Sequence
 
+from adpur.cli.folder import set_aside
+from adpur.cli.parser import CLI
 from adpur.errors import ConfigError
 from adpur.lit.data.base import ImageData
 from adpur.lit.data.share import Shard
 from adpur.lit.estimate import estimate
 from adpur.lit.evaluation import Evaluation
 from adpur.report.table import show_run
-from adpur.stages.folder import set_aside
-from adpur.stages.parser import CLI
 
 
 def test(cli: CLI, model: Evaluation, argv: Sequence[str]) -> None:

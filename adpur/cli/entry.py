@@ -128,7 +128,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name == "configs":
         return configs
     if name in ("fit", "validate", "test"):
-        from adpur.stages import run
+        from adpur.cli.run import run
 
         return lambda argv: run(name, argv)
     if name in MODULES:

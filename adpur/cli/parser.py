@@ -9,16 +9,16 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
-from adpur.cli import resolve_config
+from adpur.cli.defaults import default_loggers
+from adpur.cli.entry import resolve_config
+from adpur.cli.keep import KeepConfig
+from adpur.cli.sweep import Vary, choose, expand
 from adpur.errors import ConfigError
 from adpur.lit.callbacks.checkpoint import LastCheckpoint
 from adpur.lit.callbacks.cost import Cost
 from adpur.lit.callbacks.progress import Progress
 from adpur.lit.data.share import Shard
 from adpur.lit.trainer import Trainer
-from adpur.stages.defaults import default_loggers
-from adpur.stages.keep import KeepConfig
-from adpur.sweep import Vary, choose, expand
 
 
 class CLI(LightningCLI):

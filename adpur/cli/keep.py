@@ -8,9 +8,9 @@ import lightning.pytorch as pl
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
+from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
 from adpur.records import differences
-from adpur.stages.values import load_yaml
 
 EXECUTION = {
     "accelerator", "devices", "num_nodes", "strategy", "logger", "default_root_dir", "max_time",

@@ -9,17 +9,17 @@ import yaml
 from jsonargparse import ArgumentError, set_loader
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from adpur.cli.defaults import quiet
+from adpur.cli.explain import explain, ours
+from adpur.cli.folder import set_aside
+from adpur.cli.parser import CLI
+from adpur.cli.testing import test
+from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
-from adpur.explain import explain, ours
 from adpur.lit.data.base import ImageData
 from adpur.lit.evaluation import Evaluation
 from adpur.lit.signals import requeued
 from adpur.lit.training import Training
-from adpur.stages.defaults import quiet
-from adpur.stages.folder import set_aside
-from adpur.stages.parser import CLI
-from adpur.stages.testing import test
-from adpur.stages.values import load_yaml
 from adpur.threat.knowledge import Knowledge
 
 
