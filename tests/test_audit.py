@@ -22,7 +22,7 @@ from adpur import (
     dw_both,
 )
 from adpur.cli import main
-from adpur.commands.audit import imported, radius
+from adpur.cli.commands.audit import imported, radius
 from adpur.models.fingerprint import fingerprint
 
 X = images(6, torch.float32)

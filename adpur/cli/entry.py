@@ -43,7 +43,9 @@ MODULES = (
     "audit", "predict", "calibrate", "convert", "weights", "report", "dashboard", "reproduce",
     "analyse",
 )  # fmt: skip
-"""Commands with a module of their own in `adpur.commands`."""
+"""Commands with a module of their own in `adpur.cli.commands`, or in `adpur.papers`."""
+PAPERS = ("reproduce", "analyse")
+"""Those of `adpur.papers`."""
 DISK = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EDQUOT}
 """What a full, read-only or misnamed place answers: the user's to mend, not a traceback's."""
 
@@ -134,7 +136,8 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name in MODULES:
         from importlib import import_module
 
-        command: Callable[[Sequence[str]], int] = import_module(f"adpur.commands.{name}").main
+        home = "adpur.commands" if name in PAPERS else "adpur.cli.commands"
+        command: Callable[[Sequence[str]], int] = import_module(f"{home}.{name}").main
         return command
     import difflib
 
