@@ -19,10 +19,10 @@ _HOMES = {
     "adpur.analyse.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.corrector": ["Corrected"],
     "adpur.curve": ["Curve", "Flat", "Linear", "Sigmoid"],
-    "adpur.defense": ["Defense", "Prediction"],
+    "adpur.defense.defense": ["Defense", "Prediction"],
     "adpur.errors": ["AttackError", "ConfigError"],
-    "adpur.ensemble": ["Ensemble", "Majority", "MeanLogits", "Single"],
-    "adpur.gradient": [
+    "adpur.defense.ensemble": ["Ensemble", "Majority", "MeanLogits", "Single"],
+    "adpur.defense.gradient": [
         "BPDA", "Budgeted", "Checkpointed", "Exact", "GradientMode", "Substitute", "Surrogate",
     ],
     "adpur.grid": ["Even", "Grid", "Inclusive", "Karras", "OneShot", "Strided", "Subsequence"],

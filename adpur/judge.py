@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from adpur.defense import Defense, Prediction
+from adpur.defense.defense import Defense, Prediction
 from adpur.errors import AttackError, ConfigError
 from adpur.metrics.scoreboard import Score
 from adpur.noise import Noise

@@ -6,7 +6,7 @@ from adpur.attacks.apgd import APGD
 from adpur.attacks.attack import Attack
 from adpur.attacks.square import Square
 from adpur.attacks.worst import Suited, rand, standard
-from adpur.gradient import BPDA, Exact, GradientMode
+from adpur.defense.gradient import BPDA, Exact, GradientMode
 from adpur.threat.ball import Norm
 from adpur.threat.losses import DLR, Margin
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from adpur.attacks.attack import Attack
-from adpur.defense import Defense
-from adpur.gradient import Exact, GradientMode
+from adpur.defense.defense import Defense
+from adpur.defense.gradient import Exact, GradientMode
 from adpur.judge import Bench, Found, Search, Verdict, judge
 from adpur.metrics.scoreboard import CLEAN, Column
 from adpur.models.keyed import Seeded

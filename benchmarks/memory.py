@@ -17,7 +17,7 @@ from timing import ROWS, Line, Setting, Work, forward, loaded, ratio, report, ti
 from torch import Tensor
 
 from adpur import Budgeted, Checkpointed, Defense, Exact, Purifier, ddpm
-from adpur.gradient import Remembered
+from adpur.defense.gradient import Remembered
 from adpur.memory import GIB, Budget
 
 STEPS, SHARES, MANY = 20, (0.2, 0.4, 0.6, 0.8), 512

@@ -12,8 +12,8 @@ from adpur.analyse.subject import Subject, right
 from adpur.attacks.attack import Attack
 from adpur.attacks.onestep import OneStep
 from adpur.charts.points import Dots, beside
+from adpur.defense.gradient import Exact
 from adpur.errors import ConfigError
-from adpur.gradient import Exact
 from adpur.judge import Search, judge, unattacked
 from adpur.metrics.statistics import Estimate, mean_accuracy
 from adpur.threat.compare import both_gradients, cosine

@@ -13,7 +13,7 @@ from adpur.analyse.norms import banded, spread
 from adpur.analyse.paths import draws, parts, perturbations, purified, signs_length
 from adpur.analyse.subject import Subject, right
 from adpur.charts.compressions import Points, compressions
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.noise import Noise
 from adpur.purify.base import Context

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.noise import Noise, Source, Stream
 from adpur.purify.base import Context, Levels, Seen

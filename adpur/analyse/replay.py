@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from adpur.analyse.noisy import CENTRE, Ball, HalfSpace, Newton, Unmoved
 from adpur.attacks.attack import Attack
 from adpur.attacks.pgd import PGD
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judge import Bench, Found, judge
 from adpur.lit.identity import of_versions

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adpur.cli.defaults import quiet
 from adpur.cli.run import parse
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judge import Bench, Verdict
 from adpur.lit.callbacks.robustness import Robustness

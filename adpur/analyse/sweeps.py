@@ -9,7 +9,7 @@ import torch
 from adpur.analyse.analysis import Answer
 from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judge import judge
 from adpur.level import NoiseLevel

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
-from adpur.defense import ROWS
+from adpur.defense.defense import ROWS
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData

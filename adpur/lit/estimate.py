@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
 
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.judge import CHECKED
 from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.callbacks.robustness import Robustness

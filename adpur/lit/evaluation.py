@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor, nn
 
-from adpur.defense import ROWS, Defense
+from adpur.defense.defense import ROWS, Defense
 from adpur.errors import ConfigError
 from adpur.judge import Bench, Search, Verdict, judge, unattacked
 from adpur.lit import identity

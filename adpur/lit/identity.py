@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 import adpur
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.lit.data.base import ImageData
 from adpur.models.fingerprint import architecture, fingerprint
 from adpur.models.networks import Networks

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from adpur.defense import Defense
-from adpur.ensemble import Ensemble, Single
+from adpur.defense.defense import Defense
+from adpur.defense.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
 from adpur.lit.data.base import ImageData
 from adpur.noise import Noise

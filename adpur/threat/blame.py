@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adpur.defense import Defense
-from adpur.gradient import Remembered
+from adpur.defense.defense import Defense
+from adpur.defense.gradient import Remembered
 from adpur.memory import Body, Memory, Recompute
 from adpur.noise import Noise
 from adpur.purify.base import Context, Levels, Purifier

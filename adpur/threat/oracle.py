@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
+from adpur.defense.gradient import StraightThrough
 from adpur.errors import AttackError, ConfigError
-from adpur.gradient import StraightThrough
 from adpur.noise import Noise, Source, Stream
 from adpur.purify.base import Levels, Purifier
 from adpur.threat.blame import blame

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
 
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.judge import Bench
 from adpur.metrics.scoreboard import Outcome
 from adpur.noise import Noise

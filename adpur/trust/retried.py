@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from adpur.attacks.attack import Attack, changed
 from adpur.attacks.onestep import OneStep
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.judge import Bench
 from adpur.metrics.scoreboard import Outcome
 from adpur.metrics.statistics import Estimate, mean_accuracy

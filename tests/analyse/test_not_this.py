@@ -40,7 +40,7 @@ from adpur.analyse.semi import SemiLoss
 from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import around
 from adpur.analyse.trajectories import Trajectories
-from adpur.gradient import Exact
+from adpur.defense.gradient import Exact
 from adpur.purify.presets import scoreopt_o
 
 DDPM = Diffusion(Constant(60), Strided(30))

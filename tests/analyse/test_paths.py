@@ -27,7 +27,7 @@ from adpur import (
 from adpur.analyse.geometry import PathGeometry, measured
 from adpur.analyse.paths import draws, perturbations, purified, walk
 from adpur.analyse.pictures import PurificationStrips, hexadecimal
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.purify.base import Purifier
 from adpur.schedule import DiscreteVP
 from adpur.types import to_signed

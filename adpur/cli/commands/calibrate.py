@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from adpur.defense import ROWS
+from adpur.defense.defense import ROWS
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data import sets

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image, write_png
 
 from adpur.cli.run import parse_model
-from adpur.defense import Defense
+from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.noise import Noise
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from adpur.addt.case import borrowed
-from adpur.defense import ROWS
+from adpur.defense.defense import ROWS
 from adpur.errors import ConfigError
 from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch

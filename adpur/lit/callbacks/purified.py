@@ -6,7 +6,7 @@ from torch import Tensor
 from torchmetrics import MeanMetric
 
 from adpur.addt.case import borrowed
-from adpur.defense import ROWS, Defense
+from adpur.defense.defense import ROWS, Defense
 from adpur.errors import ConfigError
 from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch

@@ -8,9 +8,9 @@ from torchmetrics import MeanMetric
 from adpur.addt.case import borrowed
 from adpur.attacks.attack import Attack
 from adpur.attacks.pgd import PGD
-from adpur.defense import ROWS, Defense
+from adpur.defense.defense import ROWS, Defense
+from adpur.defense.gradient import Exact, GradientMode
 from adpur.errors import ConfigError
-from adpur.gradient import Exact, GradientMode
 from adpur.judge import Bench, Verdict, judge
 from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch

@@ -6,8 +6,8 @@ from typing import Any
 import lightning.pytorch as pl
 
 from adpur.attacks.attack import Attack
+from adpur.defense.gradient import Exact, GradientMode
 from adpur.errors import ConfigError
-from adpur.gradient import Exact, GradientMode
 from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import CLEAN

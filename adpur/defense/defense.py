@@ -7,9 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adpur.ensemble import Ensemble, Single
+from adpur.defense.ensemble import Ensemble, Single
+from adpur.defense.gradient import Remembered
 from adpur.errors import ConfigError
-from adpur.gradient import Remembered
 from adpur.memory import Keep
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks

@@ -1,0 +1,1 @@
+"""A purified classifier, and how an attacker differentiates it."""
