@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import NoiseSchedule
+from adpur.diffusion.step import Step, Stepped
 from adpur.errors import ConfigError
-from adpur.models.denoiser import Denoiser
 from adpur.noise import Noise, Stream
-from adpur.schedule import NoiseSchedule
-from adpur.step import Step, Stepped
 from adpur.types import expand
 
 

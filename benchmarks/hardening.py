@@ -27,11 +27,11 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from adpur import ADDT, EMA, CifarResNet, Classifier, EpsDenoiser, Networks, addt_paper, pretrained
+from adpur.diffusion.adapters import DiffusersNet
+from adpur.diffusion.schedule import DiscreteVP
 from adpur.lit.data.base import Batch, ImageData, Split
 from adpur.lit.trainer import Trainer
-from adpur.models.adapters import DiffusersNet
 from adpur.models.zoo import build_unet
-from adpur.schedule import DiscreteVP
 
 STEPS, WARM = 5, 3
 SMALL = {

@@ -110,7 +110,7 @@ def graded(
 
 def bare_ssim(x: Tensor) -> None:
     """SSIM of a pair of images, its gradient, and the backward of that."""
-    from adpur.guidance import ssim
+    from adpur.diffusion.guidance import ssim
 
     x = x.clone().requires_grad_()
     likeness = ssim(x, x.detach().flip(0), sigma=0.5, reduction="none", data_range=2.0)

@@ -26,7 +26,7 @@ CODE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
 
 class Public(SphinxDirective):
-    """`.. public:: adpur.step adpur.grid`."""
+    """`.. public:: adpur.diffusion.step adpur.diffusion.grid`."""
 
     required_arguments = 1
     final_argument_whitespace = True

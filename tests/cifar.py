@@ -13,7 +13,7 @@ from adpur import (
     save_classifier,
     save_denoiser,
 )
-from adpur.models.adapters import DiffusersNet
+from adpur.diffusion.adapters import DiffusersNet
 from adpur.models.fingerprint import fingerprint
 from adpur.models.zoo import build_unet
 from adpur.norms import save_reference

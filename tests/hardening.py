@@ -11,10 +11,10 @@ from toy import trainer
 
 from adpur import ADDT, CGPO, EMA, Digits, LastCheckpoint, Networks, pretrained
 from adpur.addt.perturbation import Weight
+from adpur.diffusion.adapters import DiffusersNet, EpsDenoiser
+from adpur.diffusion.schedule import DiscreteVP
 from adpur.lit.data.base import Batch, Split
-from adpur.models.adapters import DiffusersNet, EpsDenoiser
 from adpur.models.zoo import build_unet
-from adpur.schedule import DiscreteVP
 
 PERTURBATION = CGPO(steps=2, weight=Weight(0.19, 0.0, 0.8))
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from adpur.models.denoiser import Denoiser
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import DiscreteVP, NoiseSchedule
 from adpur.models.networks import Networks
-from adpur.schedule import DiscreteVP, NoiseSchedule
 from adpur.types import expand
 
 SHAPE = (1, 4, 4)

@@ -5,8 +5,8 @@ from problems import images, networks
 
 from adpur import PGD, Attack, Defense, Exact, GradientMode, Knowledge, Noise, Purifier
 from adpur.analyse.subject import Images, Subject
+from adpur.diffusion.denoiser import Denoiser
 from adpur.judge import Bench
-from adpur.models.denoiser import Denoiser
 from adpur.trial import Block, Trial
 
 

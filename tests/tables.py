@@ -27,8 +27,8 @@ from adpur import (
     save_denoiser,
 )
 from adpur.commands.reproduce import Table
+from adpur.diffusion.adapters import DiffusersNet
 from adpur.lit.data import published
-from adpur.models.adapters import DiffusersNet
 from adpur.models.fingerprint import fingerprint
 from adpur.models.zoo import build_unet
 from adpur.norms import save_reference

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from adpur.models.denoiser import Denoiser
+from adpur.diffusion.denoiser import Denoiser
 from adpur.types import to_unit
 
 

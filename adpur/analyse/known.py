@@ -8,8 +8,8 @@ from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import with_purifier
 from adpur.charts.bars import Bars, bars
+from adpur.diffusion.grid import Inclusive, Strided
 from adpur.errors import ConfigError
-from adpur.grid import Inclusive, Strided
 from adpur.judge import Verdict, judge
 from adpur.metrics.scoreboard import Outcome
 from adpur.metrics.statistics import Estimate, mean_accuracy

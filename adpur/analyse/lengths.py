@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from adpur.analyse.analysis import Analysis, Answer
 from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import At, around, having, over, with_purifier
+from adpur.diffusion.grid import Grid, Subsequence
 from adpur.errors import ConfigError
-from adpur.grid import Grid, Subsequence
 from adpur.level import Constant
 from adpur.purify.base import replaced
 from adpur.purify.diffusion import Diffusion

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from adpur.attacks.attack import Attack
-from adpur.models.denoiser import Denoiser
-from adpur.schedule import VE
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import VE
 from adpur.threat.ball import L2, Norm
 from adpur.threat.oracle import Oracle
 

@@ -12,12 +12,12 @@ from torch import Tensor
 from adpur.analyse.analysis import Analysis, Answer, purifying
 from adpur.analyse.subject import Images, Subject
 from adpur.charts.lines import Plot, panels
+from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm
 from adpur.noise import Stream
 from adpur.plots import Series
 from adpur.rows import in_calls
-from adpur.schedule import DiscreteVP
 from adpur.types import to_signed
 
 

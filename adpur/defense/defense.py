@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from adpur.defense.ensemble import Ensemble, Single
 from adpur.defense.gradient import Remembered
+from adpur.diffusion.deviation import Path
 from adpur.errors import ConfigError
 from adpur.memory import Keep
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purifier, Tap, score_norms
-from adpur.purify.path import Path
 from adpur.rows import groups, in_calls, mapped
 
 ROWS = 64

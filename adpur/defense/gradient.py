@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from adpur.diffusion.grid import Grid, Inclusive, Strided
+from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.grid import Grid, Inclusive, Strided
 from adpur.memory import Budget, Memory, Recompute
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape, replaced
-from adpur.schedule import NoiseSchedule
 
 
 class GradientMode(ABC):

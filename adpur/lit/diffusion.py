@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from adpur.defense.defense import ROWS
+from adpur.diffusion.adapters import NetDenoiser
+from adpur.diffusion.denoiser import Denoiser
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.training import Annealing, Lent, Training
-from adpur.models.adapters import NetDenoiser
-from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.models.zoo import build_denoiser, load_denoiser, save_denoiser
 from adpur.noise import Noise, Source, Stream

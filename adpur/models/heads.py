@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from adpur.diffusion.adapters import EpsDenoiser, NetDenoiser, VDenoiser, X0Denoiser
+from adpur.diffusion.denoiser import Denoiser
 from adpur.errors import ConfigError
-from adpur.models.adapters import EpsDenoiser, NetDenoiser, VDenoiser, X0Denoiser
-from adpur.models.denoiser import Denoiser
 
 ADAPTERS: dict[str, type[NetDenoiser]] = {
     "epsilon": EpsDenoiser,

@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
+from adpur.diffusion.denoiser import Denoiser
 from adpur.errors import ConfigError
-from adpur.models.denoiser import Denoiser
 from adpur.models.keyed import Keyed
 from adpur.noise import Noise
 

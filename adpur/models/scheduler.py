@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.models.denoiser import Denoiser
 from adpur.models.files import read_json, write_json
-from adpur.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
 
 SCHEDULE_FILE = "scheduler_config.json"
 CONTINUOUS: dict[str, type[LinearVP] | type[VE]] = {"LinearVP": LinearVP, "VE": VE}

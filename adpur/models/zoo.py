@@ -12,10 +12,11 @@ from typing import Any
 from safetensors.torch import save
 from torch import nn
 
+from adpur.diffusion.adapters import DiffusersNet, EpsDenoiser
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
-from adpur.models.adapters import DiffusersNet, EpsDenoiser
 from adpur.models.classifiers import CifarResNet, Classifier
-from adpur.models.denoiser import Denoiser
 from adpur.models.files import (
     UNET_FILE,
     find_weights,
@@ -30,7 +31,6 @@ from adpur.models.networks import Networks
 from adpur.models.scheduler import load_limit, load_schedule, save_schedule, scheduler_file
 from adpur.models.whitened import WhitenedConvNet
 from adpur.models.wideresnet import WideResNet
-from adpur.schedule import DiscreteVP
 
 OURS: dict[str, type[nn.Module]] = {
     "CifarResNet": CifarResNet,

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from adpur.diffusion.deviation import Path
 from adpur.errors import ConfigError
 from adpur.level import ScoreNorm
 from adpur.memory import Keep, Memory
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.purify.path import Path
 from adpur.rows import calls_made, in_calls
 from adpur.types import to_signed
 

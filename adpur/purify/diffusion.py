@@ -6,19 +6,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.deviation import Watch
+from adpur.diffusion.grid import Grid, Strided
+from adpur.diffusion.guidance import Guidance
+from adpur.diffusion.schedule import NoiseSchedule
+from adpur.diffusion.step import Ancestral, Step
 from adpur.errors import ConfigError
-from adpur.grid import Grid, Strided
-from adpur.guidance import Guidance
 from adpur.level import Constant, NoiseLevel, ScoreNorm
 from adpur.memory import Keep, Memory
-from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purified, Purifier, Seen, Shape, Tap, fits
-from adpur.purify.path import Watch
 from adpur.rows import Lanes, calls_made, lanes
-from adpur.schedule import NoiseSchedule
-from adpur.step import Ancestral, Step
 from adpur.types import expand, to_signed, to_unit
 
 AHEAD = 2**21

@@ -7,17 +7,17 @@ at its exit (`clamp`), to x0_hat (`clip`), its variance and its grid is recorded
 from collections.abc import Sequence
 
 from adpur.corrector import Corrected
+from adpur.diffusion.grid import Even, Grid, Inclusive, Karras, OneShot, Strided, Subsequence
+from adpur.diffusion.guidance import Guidance
+from adpur.diffusion.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
+from adpur.diffusion.step import Ancestral, EulerMaruyama, Heun, Step
 from adpur.errors import ConfigError
-from adpur.grid import Even, Grid, Inclusive, Karras, OneShot, Strided, Subsequence
-from adpur.guidance import Guidance
 from adpur.level import Constant, Jittered, NoiseLevel
 from adpur.purify.base import Purifier
 from adpur.purify.chain import Chain
 from adpur.purify.diffusion import Diffusion
 from adpur.purify.objective import Diff, Objective
 from adpur.purify.scoreopt import ScoreOpt
-from adpur.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
-from adpur.step import Ancestral, EulerMaruyama, Heun, Step
 
 
 def ddpm_schedule() -> NoiseSchedule:

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import VE
 from adpur.errors import ConfigError
 from adpur.level import Constant, NoiseLevel, ScoreNorm
-from adpur.models.denoiser import Denoiser
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purified, Purifier, Shape, fits
 from adpur.purify.objective import Diff, Objective
 from adpur.rows import calls_made, in_calls
-from adpur.schedule import VE
 from adpur.types import expand, to_signed, to_unit
 
 SCHEDULE = VE()

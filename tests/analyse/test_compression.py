@@ -14,7 +14,7 @@ from toy import SSNI
 from adpur import L2, PGD, Ancestral, ConfigError, Constant, Diffusion, Linf, Strided
 from adpur.analyse.compression import Compression, jacobian, ranked, rate
 from adpur.analyse.paths import draws, purified
-from adpur.schedule import DiscreteVP
+from adpur.diffusion.schedule import DiscreteVP
 
 FACTOR = factors([60, 40, 20, 0])[-1]
 NOISY = Diffusion(Constant(60), Strided(20), Ancestral(eta=1), inject=False)

@@ -28,8 +28,8 @@ from adpur.analyse.geometry import PathGeometry, measured
 from adpur.analyse.paths import draws, perturbations, purified, walk
 from adpur.analyse.pictures import PurificationStrips, hexadecimal
 from adpur.defense.defense import Defense
+from adpur.diffusion.schedule import DiscreteVP
 from adpur.purify.base import Purifier
-from adpur.schedule import DiscreteVP
 from adpur.types import to_signed
 
 VAR = 0.25

@@ -13,7 +13,7 @@ from adpur.analyse.analysis import Answer
 from adpur.analyse.matrices import DirectionMatrices, outside
 from adpur.analyse.paths import draws, perturbations
 from adpur.analyse.spectrum import BEFORE, DirectionSpectrum, Tally
-from adpur.models.denoiser import Denoiser
+from adpur.diffusion.denoiser import Denoiser
 
 FIXED = Diffusion(Constant(60), Strided(30), Ancestral(eta=0), inject=False)
 RANDOM = Diffusion(Constant(60), Strided(30))

@@ -58,9 +58,9 @@ from adpur import (
     scoreopt_o,
     vp_sde,
 )
-from adpur.models.denoiser import Denoiser
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import NoiseSchedule
 from adpur.purify.base import Context
-from adpur.schedule import NoiseSchedule
 
 NOISE = Noise(torch.arange(6), seed=3)
 SCHEDULES: list[NoiseSchedule] = [DiscreteVP(), LinearVP(), VE()]

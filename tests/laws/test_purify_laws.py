@@ -49,10 +49,10 @@ from adpur import (
     scoreopt_o,
     vp_sde,
 )
+from adpur.diffusion.schedule import NoiseSchedule
 from adpur.level import NoiseLevel
 from adpur.models.fingerprint import fingerprint
 from adpur.purify.base import replaced
-from adpur.schedule import NoiseSchedule
 
 MADE_WITH = fingerprint(WavyDenoiser())
 REFERENCE = Reference(30, 8, 20, 45, count=9, horizon=20, levels=5, scorer=MADE_WITH)

@@ -36,8 +36,8 @@ from adpur import (
     load_denoiser,
     pretrained,
 )
+from adpur.diffusion.adapters import DiffusersNet
 from adpur.lit.diffusion import DiffusionTraining
-from adpur.models.adapters import DiffusersNet
 from adpur.models.fingerprint import fingerprint
 from adpur.models.zoo import build_unet
 from adpur.noise import Source

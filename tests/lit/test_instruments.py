@@ -35,7 +35,7 @@ from adpur import (
     pretrained,
     replay,
 )
-from adpur.purify.sample import Sampler
+from adpur.diffusion.sample import Sampler
 
 PURIFIER = ddpm(100, stride=50)
 ATTACK = PGD(eps=0.2, steps=2, eot=1)

@@ -34,10 +34,10 @@ from adpur import (
 from adpur.addt.perturbation import Mixture
 from adpur.addt.tally import BINS, Tally, ranks_at
 from adpur.cli.run import parse
+from adpur.diffusion.sample import Sampler
 from adpur.lit.callbacks import cost
 from adpur.lit.loggers import AutoWandbLogger, log_counts
 from adpur.models.features import Penultimate
-from adpur.purify.sample import Sampler
 
 # --- samples
 

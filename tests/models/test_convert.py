@@ -23,10 +23,10 @@ from adpur import (
     save_denoiser,
 )
 from adpur.cli import main
+from adpur.diffusion.schedule import DiscreteVP, LinearVP
 from adpur.models.convert import Said, convert
 from adpur.models.foreign import from_edm, from_score_sde
 from adpur.models.unpickle import Record, read_pickle
-from adpur.schedule import DiscreteVP, LinearVP
 
 SDE = {"size": 8, "nf": 8, "ch_mult": [1, 2], "blocks": 1, "attn": [4]}
 

@@ -10,7 +10,7 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 from adpur import ConfigError, DiscreteVP, EpsDenoiser, load_denoiser, save_denoiser
-from adpur.models.adapters import DiffusersNet
+from adpur.diffusion.adapters import DiffusersNet
 from adpur.models.guided import convert_guided
 from adpur.models.guided_layout import read_layout
 from adpur.models.zoo import build_unet

@@ -27,11 +27,11 @@ from adpur import (
     scoreopt_o,
     vp_sde,
 )
+from adpur.diffusion.sample import Sampler
 from adpur.level import Constant
 from adpur.models.fingerprint import fingerprint
 from adpur.models.zoo import build_denoiser
 from adpur.purify.diffusion import Diffusion
-from adpur.purify.sample import Sampler
 
 SMALL = {"sample_size": 8, "in_channels": 1, "widths": [8, 16], "blocks": [1, 2], "groups": 4}
 

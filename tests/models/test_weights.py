@@ -11,8 +11,8 @@ from diffusers import DDPMScheduler
 from adpur import ConfigError, DiscreteVP, EpsDenoiser, load_denoiser, save_denoiser
 from adpur.cli import main
 from adpur.cli.entry import USAGE
+from adpur.diffusion.adapters import DiffusersNet, EDMDenoiser, VDenoiser, X0Denoiser
 from adpur.models import known
-from adpur.models.adapters import DiffusersNet, EDMDenoiser, VDenoiser, X0Denoiser
 from adpur.models.files import shipped_weights
 from adpur.models.zoo import build_unet
 

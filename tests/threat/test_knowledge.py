@@ -35,9 +35,9 @@ from adpur import (
     Strided,
     gdmp,
 )
+from adpur.diffusion.step import Ancestral
 from adpur.noise import ALL
 from adpur.purify.base import Around, Context, Levels, Shape
-from adpur.step import Ancestral
 
 NOISE = Noise(torch.arange(3), seed=1)
 IMAGES, RESTARTS, ITERATIONS, DRAWS = 3, 2, 3, 5

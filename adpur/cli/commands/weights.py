@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from adpur.models.known import KNOWN, UNKNOWN, Checkpoint, hashed, named, sha256
 
 if TYPE_CHECKING:
-    from adpur.models.denoiser import Denoiser
+    from adpur.diffusion.denoiser import Denoiser
 
 
 def main(argv: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 
 from adpur.addt.case import borrowed
 from adpur.defense.defense import ROWS
+from adpur.diffusion.sample import Sampler
 from adpur.errors import ConfigError
 from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch
@@ -18,7 +19,6 @@ from adpur.models.features import Penultimate
 from adpur.models.networks import Networks
 from adpur.models.unpickle import read_torch
 from adpur.noise import Noise
-from adpur.purify.sample import Sampler
 
 
 class FrechetDistance(FirstImages):

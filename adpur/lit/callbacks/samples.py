@@ -7,12 +7,12 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 
 from adpur import figures
+from adpur.diffusion.sample import Sampler
 from adpur.errors import ConfigError
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
 from adpur.lit.loggers import log_figure
 from adpur.noise import Noise
-from adpur.purify.sample import Sampler
 
 
 class SampleGrid(pl.Callback):

@@ -6,8 +6,8 @@ from abc import abstractmethod
 import torch
 from torch import Tensor, nn
 
-from adpur.models.denoiser import Denoiser
-from adpur.schedule import VE, NoiseSchedule
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import VE, NoiseSchedule
 from adpur.types import expand
 
 

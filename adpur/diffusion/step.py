@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.schedule import VE, ContinuousSchedule, NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.models.denoiser import Denoiser
 from adpur.noise import Noise, Stream
-from adpur.schedule import VE, ContinuousSchedule, NoiseSchedule
 from adpur.types import expand, root
 
 

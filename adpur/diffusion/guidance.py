@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
+from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
 from adpur.noise import Noise, Stream
-from adpur.schedule import NoiseSchedule
 from adpur.types import expand
 
 

@@ -5,9 +5,9 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
 from adpur.rows import count_call
-from adpur.schedule import NoiseSchedule
 from adpur.types import expand
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adpur.diffusion.denoiser import Denoiser
+from adpur.diffusion.grid import Strided
+from adpur.diffusion.schedule import DiscreteVP, NoiseSchedule
+from adpur.diffusion.step import Ancestral
 from adpur.errors import ConfigError
-from adpur.grid import Strided
-from adpur.models.denoiser import Denoiser
 from adpur.noise import Noise, Stream
 from adpur.purify.diffusion import Walk, reverse
-from adpur.schedule import DiscreteVP, NoiseSchedule
-from adpur.step import Ancestral
 from adpur.types import to_unit
 
 

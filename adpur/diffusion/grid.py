@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adpur.diffusion.schedule import VE, ContinuousSchedule, DiscreteVP, LinearVP, NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.schedule import VE, ContinuousSchedule, DiscreteVP, LinearVP, NoiseSchedule
 
 
 class Grid(ABC):

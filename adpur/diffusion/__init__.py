@@ -1,0 +1,1 @@
+"""The diffusion model: schedules, denoisers, grids, steps, the reverse loop."""
