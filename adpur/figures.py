@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adpur.metrics.scoreboard import Column, Outcome
-from adpur.records import Records
+from adpur.judging.records import Records
+from adpur.judging.scoreboard import Column, Outcome
 
 STYLE = {
     "font.size": 8,

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from adpur.figures import STYLE
-from adpur.metrics.statistics import Estimate
+from adpur.judging.statistics import Estimate
 
 INK = "#101112"
 """Near black in a PNG; on a page, the page's own text colour, light or dark (`svg`)."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from adpur.metrics.scoreboard import Column, Score
-from adpur.records import Records, describe
+from adpur.judging.records import Records, describe
+from adpur.judging.scoreboard import Column, Score
 from adpur.threat.knowledge import Knowledge
 from adpur.trust.finding import Finding, Grade
 from adpur.trust.report import Findings

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adpur import Attack, Defense, Exact, Identity, Knowledge, Networks, Noise, Oracle, Stream
-from adpur.judge import Bench, Found, Verdict, judge
+from adpur.judging.judge import Bench, Found, Verdict, judge
 from adpur.purify.base import Context, Levels, Purified
 from adpur.threat.trace import Trace
 

@@ -6,8 +6,8 @@ from problems import images, networks
 from adpur import PGD, Attack, Defense, Exact, GradientMode, Knowledge, Noise, Purifier
 from adpur.analyse.subject import Images, Subject
 from adpur.diffusion.denoiser import Denoiser
-from adpur.judge import Bench
-from adpur.trial import Block, Trial
+from adpur.judging.judge import Bench
+from adpur.judging.trial import Block, Trial
 
 
 def subject(

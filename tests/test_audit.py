@@ -52,7 +52,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sys.modules.pop("mine", None)
     np.savez(tmp_path / "six.npz", x=X.numpy(), y=Y.numpy())
     # the protocol's budgets are its own; a test of the command needs fewer steps
-    from adpur import protocol
+    from adpur.judging import protocol
 
     quick = lambda eps, norm, *_, **__: protocol.APGD(eps=eps, norm=norm, steps=2, eot=2)  # noqa: E731
     monkeypatch.setattr(protocol, "standard", quick)

@@ -9,8 +9,8 @@ import torch
 from test_statistics import score
 
 from adpur import ConfigError, Linf, Stream
-from adpur.metrics.scoreboard import Column
-from adpur.records import Records, describe, differences, digest
+from adpur.judging.records import Records, describe, differences, digest
+from adpur.judging.scoreboard import Column
 from adpur.threat.knowledge import Knowledge
 
 COLUMN = Column("row", "pgd", 0.2)

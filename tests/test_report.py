@@ -15,9 +15,9 @@ from finished import BLOCKS, DRAWS, IMAGES, ROWS, finish, scored
 
 from adpur import ConfigError
 from adpur.cli import main
-from adpur.metrics.scoreboard import Column, Outcome, Score
-from adpur.metrics.statistics import worst_of
-from adpur.metrics.threats import headline, unions
+from adpur.judging.scoreboard import Column, Outcome, Score
+from adpur.judging.statistics import worst_of
+from adpur.judging.threats import headline, unions
 from adpur.plots import INK, Series, lines, svg
 from adpur.report import curves
 from adpur.report.page import page

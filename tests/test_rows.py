@@ -34,8 +34,8 @@ from adpur import (
     vp_sde,
 )
 from adpur.cli.run import parse_model
+from adpur.judging.records import describe
 from adpur.lit.evaluation import Evaluation
-from adpur.records import describe
 
 NAMES = [
     "undefended",

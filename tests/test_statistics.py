@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from adpur.metrics.scoreboard import Column, Outcome, Score
-from adpur.metrics.statistics import (
+from adpur.judging.scoreboard import Column, Outcome, Score
+from adpur.judging.statistics import (
     Estimate,
     majority,
     mcnemar,

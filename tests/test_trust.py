@@ -41,9 +41,9 @@ from adpur import (
     Square,
     Strided,
 )
-from adpur.judge import Bench, judge
-from adpur.metrics.scoreboard import Outcome
-from adpur.trial import Trial
+from adpur.judging.judge import Bench, judge
+from adpur.judging.scoreboard import Outcome
+from adpur.judging.trial import Trial
 from adpur.trust.finding import Case, Finding, Grade, Level, Measured, Record
 from adpur.trust.report import Findings, probes, read_report, reviews
 

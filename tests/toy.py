@@ -101,7 +101,7 @@ def in_child(work: Callable[[], Any]) -> int:
 
 def killed_after(adds: int) -> Callable[[], None]:
     """Make the process kill itself, as `kill -9` would, in the middle of its n-th record."""
-    from adpur.records import Records
+    from adpur.judging.records import Records
 
     plain, count = Records._append, [0]
 

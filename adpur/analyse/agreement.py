@@ -14,11 +14,11 @@ from adpur.attacks.onestep import OneStep
 from adpur.charts.points import Dots, beside
 from adpur.defense.gradient import Exact
 from adpur.errors import ConfigError
-from adpur.judge import Search, judge, unattacked
-from adpur.metrics.statistics import Estimate, mean_accuracy
+from adpur.judging.judge import Search, judge, unattacked
+from adpur.judging.statistics import Estimate, mean_accuracy
+from adpur.judging.trial import Block, Trial
 from adpur.threat.compare import both_gradients, cosine
 from adpur.threat.trace import Trace
-from adpur.trial import Block, Trial
 
 OWN = "block's gradient"
 

@@ -11,8 +11,8 @@ from adpur.analyse.directions import DW_BOX, attacker, average, gradient
 from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
 from adpur.errors import ConfigError
-from adpur.metrics.scoreboard import Outcome
-from adpur.metrics.statistics import Estimate, mean_accuracy
+from adpur.judging.scoreboard import Outcome
+from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.plots import Series
 from adpur.threat.compare import cosine
 from adpur.threat.knowledge import white_box

@@ -15,9 +15,9 @@ from adpur.analyse.subject import Images, Subject, silent
 from adpur.attacks.attack import changed
 from adpur.attacks.pgd import PGD
 from adpur.errors import ConfigError
-from adpur.metrics.statistics import Estimate
+from adpur.judging.statistics import Estimate
+from adpur.judging.trial import Trial
 from adpur.threat.knowledge import Knowledge, dw_both, white_box
-from adpur.trial import Trial
 
 AT_ONCE = 4096
 """Images evaluated in one call: a bound on memory, which changes no bit."""

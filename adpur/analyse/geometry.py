@@ -13,8 +13,8 @@ from adpur.analyse.paths import Path, walk
 from adpur.analyse.subject import Subject
 from adpur.charts.descent import Descent, descents
 from adpur.errors import ConfigError
+from adpur.judging.trial import Trial
 from adpur.threat.knowledge import replay
-from adpur.trial import Trial
 from adpur.types import to_signed
 
 QUANTITIES = ("length", "cosine", "projection")

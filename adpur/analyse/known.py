@@ -10,9 +10,9 @@ from adpur.analyse.sweeps import with_purifier
 from adpur.charts.bars import Bars, bars
 from adpur.diffusion.grid import Inclusive, Strided
 from adpur.errors import ConfigError
-from adpur.judge import Verdict, judge
-from adpur.metrics.scoreboard import Outcome
-from adpur.metrics.statistics import Estimate, mean_accuracy
+from adpur.judging.judge import Verdict, judge
+from adpur.judging.scoreboard import Outcome
+from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.purify.diffusion import Diffusion
 from adpur.threat.knowledge import Knowledge, dw_both, dw_forward, white_box
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adpur.analyse.subject import Images, Subject, right
 from adpur.analyse.sweeps import with_purifier
-from adpur.judge import judge
+from adpur.judging.judge import judge
 from adpur.level import Constant, NoiseLevel
 from adpur.purify.base import Seen, replaced
 from adpur.threat.knowledge import Knowledge

@@ -8,10 +8,10 @@ from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import At, having, over, with_purifier
 from adpur.attacks.attack import changed
 from adpur.errors import ConfigError
+from adpur.judging.trial import Block
 from adpur.purify.base import replaced
 from adpur.purify.objective import SR, Anchored, Diff, Objective
 from adpur.purify.scoreopt import ScoreOpt
-from adpur.trial import Block
 
 STEPS = (1, 2, 5, 10, 20)
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)

@@ -24,9 +24,9 @@ from adpur.attacks.attack import Attack
 from adpur.attacks.pgd import PGD
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
-from adpur.judge import Bench, Found, judge
+from adpur.judging.judge import Bench, Found, judge
+from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.lit.identity import of_versions
-from adpur.metrics.statistics import Estimate, mean_accuracy
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.presets import one_shot

@@ -11,7 +11,7 @@ from adpur.analyse.directions import average, gradient, losses
 from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
 from adpur.errors import ConfigError
-from adpur.metrics.statistics import Estimate
+from adpur.judging.statistics import Estimate
 from adpur.noise import Stream
 from adpur.plots import Series
 from adpur.threat.ball import Linf

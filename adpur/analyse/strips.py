@@ -13,7 +13,7 @@ from adpur.analyse.subject import Images, Subject
 from adpur.analyse.sweeps import around, having
 from adpur.charts.images import Counts, Strip, Tile, strips
 from adpur.errors import ConfigError
-from adpur.metrics.statistics import mean_accuracy
+from adpur.judging.statistics import mean_accuracy
 from adpur.purify.diffusion import Diffusion
 from adpur.threat.knowledge import Knowledge
 

@@ -11,15 +11,15 @@ from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
-from adpur.judge import judge
+from adpur.judging.judge import judge
+from adpur.judging.scoreboard import CLEAN, Outcome
+from adpur.judging.statistics import mean_accuracy
+from adpur.judging.trial import Block
 from adpur.level import NoiseLevel
-from adpur.metrics.scoreboard import CLEAN, Outcome
-from adpur.metrics.statistics import mean_accuracy
 from adpur.plots import Series
 from adpur.purify.base import Purifier
 from adpur.purify.diffusion import Diffusion
 from adpur.threat.trace import Trace
-from adpur.trial import Block
 
 HEADING = (
     "images", "draws", "percent right", "low", "high", "mean t", "network calls", "attack queries",

@@ -15,7 +15,7 @@ from adpur.analyse.subject import Subject
 from adpur.charts.journeys import Journeys, journeys
 from adpur.charts.maps import Track
 from adpur.errors import ConfigError
-from adpur.trial import Trial
+from adpur.judging.trial import Trial
 
 SETTINGS = (DW_BOX, WHITE_EOT, WHITE)
 

@@ -21,7 +21,7 @@ class StickyPGD(Attack):
     steps + 1 points an image that those replicates get wrong is looked at with `replicates` more;
     if their mean logits are wrong too it is broken, stays broken, and this point is returned.
     What it claims is the share never broken: an ensemble's accuracy, not the defence's, and lower
-    for every look taken, without any attack too. The plain attack is `PGD`, which `adpur.judge`
+    for every look taken, without any attack too. The plain attack is `PGD`, which `adpur.judging.judge`
     measures in both cases.
 
     Args:

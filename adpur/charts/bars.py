@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from adpur.charts.style import CHART_STYLE, sheet
 from adpur.figures import FILLS
-from adpur.metrics.statistics import Estimate
+from adpur.judging.statistics import Estimate
 from adpur.plots import legend
 
 

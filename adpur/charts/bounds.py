@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from adpur.charts.style import CHART_STYLE, looks, sheet
-from adpur.metrics.statistics import Estimate
+from adpur.judging.statistics import Estimate
 from adpur.plots import INK, legend, ticks
 
 

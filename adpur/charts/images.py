@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adpur.charts.style import CHART_STYLE, sheet
 from adpur.figures import COLUMN_WIDTH, FILLS, pixels
-from adpur.metrics.statistics import Estimate
+from adpur.judging.statistics import Estimate
 from adpur.plots import INK, legend
 
 TILE = 0.58

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
-from adpur.records import differences
+from adpur.judging.records import differences
 
 EXECUTION = {
     "accelerator", "devices", "num_nodes", "strategy", "logger", "default_root_dir", "max_time",

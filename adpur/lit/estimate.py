@@ -11,23 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from adpur.defense.defense import Defense
-from adpur.judge import CHECKED
+from adpur.judging.judge import CHECKED
+from adpur.judging.records import describe, digest
+from adpur.judging.scoreboard import Column
+from adpur.judging.trial import Block, Trial
 from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores, peak_memory
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.evaluation import Evaluation
-from adpur.metrics.scoreboard import Column
 from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
-from adpur.records import describe, digest
 from adpur.rows import calls_everywhere
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
 from adpur.threat.trace import Trace
-from adpur.trial import Block, Trial
 
 QUICK = 2.0
 """Seconds under which a measurement is taken three times, and the median kept."""

@@ -12,21 +12,21 @@ from torch import Tensor, nn
 
 from adpur.defense.defense import ROWS, Defense
 from adpur.errors import ConfigError
-from adpur.judge import Bench, Search, Verdict, judge, unattacked
+from adpur.judging.judge import Bench, Search, Verdict, judge, unattacked
+from adpur.judging.records import Records, describe
+from adpur.judging.scoreboard import Column, Outcome
+from adpur.judging.trial import Block
 from adpur.lit import identity
 from adpur.lit.callbacks.trust import TrustReport
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.journal import log_columns, log_rows, start_runs
 from adpur.lit.row import Row, check_classes
-from adpur.metrics.scoreboard import Column, Outcome
 from adpur.models.networks import Networks
 from adpur.noise import Noise
-from adpur.records import Records, describe
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace
-from adpur.trial import Block
 from adpur.trust.finding import Level
 
 
@@ -174,7 +174,7 @@ class Evaluation(pl.LightningModule):
         knowledge: Knowledge = Knowledge(),
         norm: Threat = Linf(),
     ) -> None:
-        """Score the images of a batch that the records lack (`adpur.judge.judge`)."""
+        """Score the images of a batch that the records lack (`adpur.judging.judge.judge`)."""
         with torch.inference_mode(False):
             x, y, index = (part.clone() for part in batch)
             done = self._done(column, index.tolist())

@@ -6,10 +6,10 @@ from typing import Any
 
 from lightning.pytorch.loggers import Logger
 
+from adpur.judging.records import Records, describe, digest
+from adpur.judging.scoreboard import Column, Outcome
 from adpur.lit.loggers import RowRuns
 from adpur.lit.summary import row_summary
-from adpur.metrics.scoreboard import Column, Outcome
-from adpur.records import Records, describe, digest
 
 
 def start_runs(loggers: Sequence[Logger], rows: Mapping[str, Any], identity: Any) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from adpur.metrics.scoreboard import Column, Outcome
-from adpur.metrics.threats import headline, unions
+from adpur.judging.scoreboard import Column, Outcome
+from adpur.judging.threats import headline, unions
 
 
 def row_summary(

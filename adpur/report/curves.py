@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from adpur.metrics.scoreboard import Column, Outcome
-from adpur.metrics.statistics import worst_of
-from adpur.metrics.threats import headline
+from adpur.judging.scoreboard import Column, Outcome
+from adpur.judging.statistics import worst_of
+from adpur.judging.threats import headline
 from adpur.plots import Series
 from adpur.report.markdown import label
 from adpur.report.run import Run

@@ -1,6 +1,6 @@
 """Tables as Markdown, and the names columns have in all of them."""
 
-from adpur.metrics.scoreboard import Column
+from adpur.judging.scoreboard import Column
 
 
 def label(column: Column) -> str:

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from adpur import plots
 from adpur.figures import draw_galleries
-from adpur.metrics.scoreboard import Column
-from adpur.metrics.statistics import Estimate
-from adpur.records import Records
+from adpur.judging.records import Records
+from adpur.judging.scoreboard import Column
+from adpur.judging.statistics import Estimate
 from adpur.report import curves, html, published
 from adpur.report.markdown import label
 from adpur.report.run import Run

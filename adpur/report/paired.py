@@ -3,8 +3,8 @@
 import numpy as np
 
 from adpur.errors import ConfigError
-from adpur.metrics.scoreboard import Outcome
-from adpur.metrics.statistics import mcnemar, paired_bootstrap, paired_difference
+from adpur.judging.scoreboard import Outcome
+from adpur.judging.statistics import mcnemar, paired_bootstrap, paired_difference
 from adpur.report.markdown import label, markdown
 from adpur.report.run import Run
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from adpur.cli import entry as cli
-from adpur.metrics.scoreboard import Column
-from adpur.metrics.statistics import wilson
+from adpur.judging.scoreboard import Column
+from adpur.judging.statistics import wilson
 from adpur.report.markdown import markdown
 from adpur.report.run import Run
 

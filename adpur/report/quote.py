@@ -1,8 +1,8 @@
 """The one line a paper should quote."""
 
-from adpur import protocol
-from adpur.metrics.scoreboard import Column, Outcome
-from adpur.records import describe
+from adpur.judging import protocol
+from adpur.judging.records import describe
+from adpur.judging.scoreboard import Column, Outcome
 from adpur.report.run import Run
 from adpur.threat.ball import L2, Linf
 

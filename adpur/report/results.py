@@ -6,9 +6,9 @@ names need no escaping, and an entry alone is what RobustBench keeps as one mode
 
 from typing import Any
 
-from adpur.metrics.scoreboard import Column, Outcome
-from adpur.metrics.statistics import Estimate
-from adpur.metrics.threats import Threat, by_threat, union_of
+from adpur.judging.scoreboard import Column, Outcome
+from adpur.judging.statistics import Estimate
+from adpur.judging.threats import Threat, by_threat, union_of
 from adpur.report.markdown import radius
 from adpur.report.published import of_row
 from adpur.report.run import Run

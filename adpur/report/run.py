@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adpur.errors import ConfigError
-from adpur.metrics.scoreboard import Column, Outcome
-from adpur.metrics.threats import unions
-from adpur.records import Records
+from adpur.judging.records import Records
+from adpur.judging.scoreboard import Column, Outcome
+from adpur.judging.threats import unions
 from adpur.trust.finding import Finding
 from adpur.trust.report import Report, read_report
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from adpur.metrics.scoreboard import Column
+from adpur.judging.scoreboard import Column
 from adpur.plots import Series
 from adpur.report.curves import estimated
 from adpur.report.markdown import label

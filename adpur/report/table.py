@@ -10,7 +10,7 @@ import numpy as np
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from adpur.metrics.scoreboard import Column, Outcome
+from adpur.judging.scoreboard import Column, Outcome
 from adpur.report.markdown import label, markdown
 from adpur.report.published import comparison
 from adpur.report.quote import quotes

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from adpur.defense.defense import Defense
-from adpur.judge import Bench
-from adpur.metrics.scoreboard import Outcome
+from adpur.judging.judge import Bench
+from adpur.judging.scoreboard import Outcome
+from adpur.judging.trial import Trial
 from adpur.noise import Noise
-from adpur.trial import Trial
 
 
 class Grade(StrEnum):

@@ -5,9 +5,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from adpur.metrics.scoreboard import Outcome, Score
-from adpur.metrics.statistics import Estimate, mean_accuracy, paired_difference
-from adpur.records import digest
+from adpur.judging.records import digest
+from adpur.judging.scoreboard import Outcome, Score
+from adpur.judging.statistics import Estimate, mean_accuracy, paired_difference
 from adpur.trust.finding import Case, Grade, Measured, Record, Review, climbs, graded
 
 TOLERANCE = 0.002

@@ -5,14 +5,14 @@ from dataclasses import replace
 from adpur.attacks.attack import Attack, changed
 from adpur.attacks.onestep import OneStep
 from adpur.defense.defense import Defense
-from adpur.judge import Bench
-from adpur.metrics.scoreboard import Outcome
-from adpur.metrics.statistics import Estimate, mean_accuracy
+from adpur.judging.judge import Bench
+from adpur.judging.scoreboard import Outcome
+from adpur.judging.statistics import Estimate, mean_accuracy
+from adpur.judging.trial import Trial
 from adpur.models.keyed import Seeded
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
 from adpur.threat.knowledge import Knowledge
-from adpur.trial import Trial
 from adpur.trust.finding import Case, Grade, Level, Measured, Record, Review, climbs, graded
 from adpur.trust.recorded import BLIND, TOLERANCE, gap
 

@@ -32,7 +32,7 @@ from adpur import (
     Source,
     Strided,
 )
-from adpur.metrics.scoreboard import Column
+from adpur.judging.scoreboard import Column
 from adpur.purify.base import Context
 
 

@@ -22,10 +22,10 @@ from adpur import (
     load_classifier,
 )
 from adpur.cli import main
+from adpur.judging.scoreboard import Column, Outcome
 from adpur.lit.dashboard import workspace
 from adpur.lit.loggers import AutoWandbLogger, RowRuns, signed_in, wandb_mode, weights_name
 from adpur.lit.summary import row_summary
-from adpur.metrics.scoreboard import Column, Outcome
 from adpur.models.fingerprint import fingerprint
 
 

@@ -12,11 +12,11 @@ from torch.multiprocessing import ProcessExitedException
 from toy import Toy, evaluation, in_child, killed_after, rows, run, trainer
 
 from adpur import ConfigError, Square
+from adpur.judging.records import Records
+from adpur.judging.scoreboard import Column
+from adpur.judging.trial import Trial
 from adpur.lit.data.share import Shard, WholeBatches, batch_count
 from adpur.lit.estimate import Estimate, asked, counted
-from adpur.metrics.scoreboard import Column
-from adpur.records import Records
-from adpur.trial import Trial
 
 ATTACKED = Column("ssni", "pgd", 0.3)
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from toy import ATTACK, DIFFPURE, Toy, evaluation, rows, run
 
 from adpur import ConfigError, Robustness, Row, Saved
-from adpur.metrics.scoreboard import Column
+from adpur.judging.scoreboard import Column
 
 
 def test_the_source_is_attacked_and_every_row_is_judged(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ from adpur import (
     Oracle,
     pretrained,
 )
+from adpur.judging.statistics import paired_difference
 from adpur.lit.data.digits import Digits
-from adpur.metrics.statistics import paired_difference
 
 pytestmark = [
     pytest.mark.oracle,

@@ -9,8 +9,8 @@ from attacks import CASES, DIFFPURE, KINDS, SSNI, Case, affine, oracle
 from problems import images
 
 from adpur import Identity, Noise, Purifier, Threat
-from adpur.judge import Bench, Found, judge
-from adpur.metrics.scoreboard import Outcome
+from adpur.judging.judge import Bench, Found, judge
+from adpur.judging.scoreboard import Outcome
 from adpur.threat.trace import Trace
 
 each_attack = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -6,9 +6,9 @@ import pytest
 from noisy import IMAGES, Toy
 
 from adpur import APGD, DLR, L2, PGD, Attack, Linf, Margin, Norm, Worst, aa_fixed, aa_legacy, rand
-from adpur.judge import Bench, Verdict, judge
-from adpur.metrics.scoreboard import Outcome
-from adpur.metrics.statistics import paired_difference
+from adpur.judging.judge import Bench, Verdict, judge
+from adpur.judging.scoreboard import Outcome
+from adpur.judging.statistics import paired_difference
 
 STEPS, EOT = 20, 8
 

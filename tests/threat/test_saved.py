@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adpur import ConfigError, Norm, Saved
 from adpur.attacks.attack import changed
-from adpur.records import describe
+from adpur.judging.records import describe
 
 
 def store(file: Path, index: list[int], adversarial: Tensor) -> Path:

@@ -25,7 +25,7 @@ from adpur import (
     spsa_1280,
 )
 from adpur.attacks.stadv import unevenness, variation
-from adpur.judge import Bench, Found, Verdict, judge
+from adpur.judging.judge import Bench, Found, Verdict, judge
 from adpur.threat.flow import explained, furthest, half, pulled, warped
 from adpur.threat.trace import Trace
 

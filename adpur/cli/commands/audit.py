@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from adpur.cli.defaults import default_loggers, quiet
 from adpur.errors import ConfigError
+from adpur.judging.protocol import DRAWS, IMAGES, NAME
 from adpur.lit.callbacks.figures import Gallery
 from adpur.lit.callbacks.progress import Progress
 from adpur.lit.callbacks.protocol import StandardV1
@@ -25,7 +26,6 @@ from adpur.lit.row import Row
 from adpur.lit.trainer import Trainer
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
-from adpur.protocol import DRAWS, IMAGES, NAME
 from adpur.purify.base import Identity
 from adpur.report.table import show_run
 from adpur.threat.ball import L2, Linf

@@ -5,10 +5,10 @@ from typing import Any
 import lightning.pytorch as pl
 
 from adpur.errors import ConfigError
+from adpur.judging.protocol import APPROXIMATE, NAME, parts
 from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
-from adpur.protocol import APPROXIMATE, NAME, parts
 from adpur.purify.base import Identity
 from adpur.threat.ball import Linf, Norm
 

@@ -11,7 +11,8 @@ from adpur.attacks.pgd import PGD
 from adpur.defense.defense import ROWS, Defense
 from adpur.defense.gradient import Exact, GradientMode
 from adpur.errors import ConfigError
-from adpur.judge import Bench, Verdict, judge
+from adpur.judging.judge import Bench, Verdict, judge
+from adpur.judging.trial import Trial
 from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch
 from adpur.lit.training import Training
@@ -19,7 +20,6 @@ from adpur.models.networks import Networks
 from adpur.noise import Noise
 from adpur.purify.base import Identity, Purifier
 from adpur.threat.knowledge import Knowledge, replay
-from adpur.trial import Trial
 
 
 class RobustValidation(FirstImages):

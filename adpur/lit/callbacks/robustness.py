@@ -8,14 +8,14 @@ import lightning.pytorch as pl
 from adpur.attacks.attack import Attack
 from adpur.defense.gradient import Exact, GradientMode
 from adpur.errors import ConfigError
+from adpur.judging.records import describe
+from adpur.judging.scoreboard import CLEAN
+from adpur.judging.threats import UNION
+from adpur.judging.trial import Block, Trial, unknowable
 from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
-from adpur.metrics.scoreboard import CLEAN
-from adpur.metrics.threats import UNION
-from adpur.records import describe
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
-from adpur.trial import Block, Trial, unknowable
 
 
 class Robustness(pl.Callback):

@@ -8,9 +8,9 @@ import lightning.pytorch as pl
 import torch
 
 from adpur.errors import AttackError
-from adpur.metrics.scoreboard import Column
+from adpur.judging.scoreboard import Column
+from adpur.judging.trial import Block
 from adpur.noise import Noise
-from adpur.trial import Block
 from adpur.trust.finding import Case, Check, Grade, Level, Measured, Record
 from adpur.trust.report import Findings, probes, read_report, reviews
 

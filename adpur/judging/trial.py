@@ -7,8 +7,8 @@ from torch import Tensor
 from adpur.attacks.attack import Attack
 from adpur.defense.defense import Defense
 from adpur.defense.gradient import Exact, GradientMode
-from adpur.judge import Bench, Found, Search, Verdict, judge
-from adpur.metrics.scoreboard import CLEAN, Column
+from adpur.judging.judge import Bench, Found, Search, Verdict, judge
+from adpur.judging.scoreboard import CLEAN, Column
 from adpur.models.keyed import Seeded
 from adpur.noise import Noise
 from adpur.threat.compare import gradient_cosine

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from adpur.metrics.scoreboard import Column, Outcome
+from adpur.judging.scoreboard import Column, Outcome
 from adpur.noise import ALL
 
 UNION = "union"

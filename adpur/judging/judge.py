@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adpur.defense.defense import Defense, Prediction
 from adpur.errors import AttackError, ConfigError
-from adpur.metrics.scoreboard import Score
+from adpur.judging.scoreboard import Score
 from adpur.noise import Noise
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from adpur.metrics import statistics
-from adpur.metrics.statistics import Estimate
+from adpur.judging import statistics
+from adpur.judging.statistics import Estimate
 
 CLEAN = "clean"
 

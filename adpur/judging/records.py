@@ -27,8 +27,8 @@ from typing import Any
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.metrics.scoreboard import Column, Score
-from adpur.store import ImageStore
+from adpur.judging.scoreboard import Column, Score
+from adpur.judging.store import ImageStore
 
 
 def describe(value: Any) -> Any:
