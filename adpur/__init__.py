@@ -70,7 +70,7 @@ _HOMES = {
     "adpur.models.zoo": [
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",
     ],
-    "adpur.noise": ["Noise", "Source", "Stream"],
+    "adpur.keyed.noise": ["Noise", "Source", "Stream"],
     "adpur.norms": ["Reference", "reference"],
     "adpur.purify.base": ["Identity", "Purified", "Purifier"],
     "adpur.purify.chain": ["Chain", "Resized"],

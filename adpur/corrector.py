@@ -9,7 +9,7 @@ from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import NoiseSchedule
 from adpur.diffusion.step import Step, Stepped
 from adpur.errors import ConfigError
-from adpur.noise import Noise, Stream
+from adpur.keyed.noise import Noise, Stream
 from adpur.types import expand
 
 

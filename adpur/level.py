@@ -10,12 +10,12 @@ from adpur.curve import Curve
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
-from adpur.memory import Keep, Memory
+from adpur.keyed.memory import Keep, Memory
+from adpur.keyed.noise import Noise, Source, Stream
+from adpur.keyed.rows import in_calls
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
-from adpur.noise import Noise, Source, Stream
 from adpur.norms import Reference
-from adpur.rows import in_calls
 from adpur.types import to_signed
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from adpur import Budgeted, Checkpointed, Defense, Exact, Purifier, ddpm
 from adpur.defense.gradient import Remembered
-from adpur.memory import GIB, Budget
+from adpur.keyed.memory import GIB, Budget
 
 STEPS, SHARES, MANY = 20, (0.2, 0.4, 0.6, 0.8), 512
 

@@ -34,8 +34,8 @@ from adpur import (
     scoreopt_n,
     scoreopt_o,
 )
+from adpur.keyed.rows import calls_made
 from adpur.level import NoiseLevel
-from adpur.rows import calls_made
 
 AIM = "<= 1.10"
 

@@ -15,8 +15,8 @@ from adpur import (
     Stream,
     Strided,
 )
-from adpur.noise import philox
-from adpur.rows import chunks, groups, in_calls, lanes, mapped
+from adpur.keyed.noise import philox
+from adpur.keyed.rows import chunks, groups, in_calls, lanes, mapped
 
 LIKE = torch.zeros(5, 3, 4, 4)
 

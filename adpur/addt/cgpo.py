@@ -11,7 +11,7 @@ from adpur.addt.case import Case, Restored, borrowed
 from adpur.addt.mapping import RBGM, Mapping
 from adpur.addt.perturbation import Mixture, Perturbation, Weight, mixed
 from adpur.errors import ConfigError
-from adpur.noise import Noise, Stream
+from adpur.keyed.noise import Noise, Stream
 from adpur.types import root
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from adpur.addt.case import Case, borrowed
 from adpur.addt.perturbation import Mixture, Perturbation, Weight, mixed
 from adpur.errors import ConfigError
-from adpur.noise import Noise, Stream
+from adpur.keyed.noise import Noise, Stream
 from adpur.threat.ball import Linf, Norm
 
 Losses = Callable[[Tensor, int], Tensor]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adpur.addt.case import Case
 from adpur.errors import ConfigError
-from adpur.noise import Noise
+from adpur.keyed.noise import Noise
 from adpur.types import expand
 
 

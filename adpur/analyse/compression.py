@@ -15,9 +15,9 @@ from adpur.analyse.subject import Subject, right
 from adpur.charts.compressions import Points, compressions
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
-from adpur.noise import Noise
+from adpur.keyed.noise import Noise
+from adpur.keyed.rows import mapped
 from adpur.purify.base import Context
-from adpur.rows import mapped
 from adpur.threat.ball import L2, Linf
 
 LARGEST = 3072

@@ -14,10 +14,10 @@ from adpur.analyse.subject import Images, Subject
 from adpur.charts.lines import Plot, panels
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Stream
+from adpur.keyed.rows import in_calls
 from adpur.level import ScoreNorm
-from adpur.noise import Stream
 from adpur.plots import Series
-from adpur.rows import in_calls
 from adpur.types import to_signed
 
 

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
-from adpur.noise import Noise, Source, Stream
+from adpur.keyed.noise import Noise, Source, Stream
+from adpur.keyed.rows import mapped
 from adpur.purify.base import Context, Levels, Seen
 from adpur.purify.chain import brought
-from adpur.rows import mapped
 from adpur.types import expand, to_signed
 
 Look = Callable[[Tensor, Tensor], Tensor]

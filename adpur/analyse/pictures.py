@@ -13,7 +13,7 @@ from adpur.analyse.paths import walk
 from adpur.analyse.subject import Images, Subject
 from adpur.charts.strips import Strip, strips
 from adpur.errors import ConfigError
-from adpur.rows import in_calls
+from adpur.keyed.rows import in_calls
 from adpur.types import to_unit
 
 

@@ -14,7 +14,7 @@ from adpur.analyse.analysis import Analysis, Answer, Cell, only, purifying
 from adpur.analyse.subject import Images, Subject
 from adpur.errors import ConfigError
 from adpur.figures import binned_ranks, rank_histograms
-from adpur.noise import Noise, Source, Stream
+from adpur.keyed.noise import Noise, Source, Stream
 from adpur.types import to_signed
 
 

@@ -26,9 +26,9 @@ from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judging.judge import Bench, Found, judge
 from adpur.judging.statistics import Estimate, mean_accuracy
+from adpur.keyed.noise import Noise
 from adpur.lit.identity import of_versions
 from adpur.models.networks import Networks
-from adpur.noise import Noise
 from adpur.purify.presets import one_shot
 from adpur.threat.ball import L2
 from adpur.threat.knowledge import Knowledge

@@ -12,7 +12,7 @@ from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
 from adpur.errors import ConfigError
 from adpur.judging.statistics import Estimate
-from adpur.noise import Stream
+from adpur.keyed.noise import Stream
 from adpur.plots import Series
 from adpur.threat.ball import Linf
 from adpur.threat.knowledge import dw_semi

@@ -14,12 +14,12 @@ from adpur.errors import ConfigError
 from adpur.judging.judge import Bench, Verdict
 from adpur.judging.records import describe
 from adpur.judging.trial import Block, Trial, unknowable
+from adpur.keyed.noise import Noise
 from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import ImageData, Split
 from adpur.lit.evaluation import Evaluation
 from adpur.lit.identity import of_networks, of_versions
-from adpur.noise import Noise
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace, Watch, unwatched
 

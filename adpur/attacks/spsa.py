@@ -8,7 +8,7 @@ from torch import Tensor
 from adpur.attacks.adam import Adam
 from adpur.attacks.attack import Attack, check_budget, check_draws
 from adpur.errors import ConfigError
-from adpur.noise import Stream
+from adpur.keyed.noise import Stream
 from adpur.threat.ball import Linf, Norm
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle

@@ -10,7 +10,7 @@ from adpur.attacks.adam import Adam
 from adpur.attacks.attack import Attack, check_budget
 from adpur.attacks.choice import strongest
 from adpur.errors import ConfigError
-from adpur.noise import Stream
+from adpur.keyed.noise import Stream
 from adpur.threat.flow import Flow, furthest, half, pulled, warped
 from adpur.threat.losses import Loss, Margin
 from adpur.threat.oracle import Oracle

@@ -11,12 +11,12 @@ from adpur.defense.ensemble import Ensemble, Single
 from adpur.defense.gradient import Remembered
 from adpur.diffusion.deviation import Path
 from adpur.errors import ConfigError
-from adpur.memory import Keep
+from adpur.keyed.memory import Keep
+from adpur.keyed.noise import Noise, Stream
+from adpur.keyed.rows import groups, in_calls, mapped
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
-from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purifier, Tap, score_norms
-from adpur.rows import groups, in_calls, mapped
 
 ROWS = 64
 """The default R: on a CPU, calls of 64 small images already cost what 128 cost per image."""

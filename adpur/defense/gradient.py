@@ -10,9 +10,9 @@ from torch import Tensor
 from adpur.diffusion.grid import Grid, Inclusive, Strided
 from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.memory import Budget, Memory, Recompute
+from adpur.keyed.memory import Budget, Memory, Recompute
+from adpur.keyed.noise import Noise
 from adpur.models.networks import Networks
-from adpur.noise import Noise
 from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape, replaced
 
 

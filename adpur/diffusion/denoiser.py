@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.rows import count_call
+from adpur.keyed.rows import count_call
 from adpur.types import expand
 
 

@@ -9,7 +9,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure as
 
 from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.noise import Noise, Stream
+from adpur.keyed.noise import Noise, Stream
 from adpur.types import expand
 
 

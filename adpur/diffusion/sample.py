@@ -10,7 +10,7 @@ from adpur.diffusion.grid import Strided
 from adpur.diffusion.schedule import DiscreteVP, NoiseSchedule
 from adpur.diffusion.step import Ancestral
 from adpur.errors import ConfigError
-from adpur.noise import Noise, Stream
+from adpur.keyed.noise import Noise, Stream
 from adpur.purify.diffusion import Walk, reverse
 from adpur.types import to_unit
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import VE, ContinuousSchedule, NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.noise import Noise, Stream
+from adpur.keyed.noise import Noise, Stream
 from adpur.types import expand, root
 
 

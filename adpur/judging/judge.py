@@ -10,7 +10,7 @@ from torch import Tensor
 from adpur.defense.defense import Defense, Prediction
 from adpur.errors import AttackError, ConfigError
 from adpur.judging.scoreboard import Score
-from adpur.noise import Noise
+from adpur.keyed.noise import Noise
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.losses import Margin

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from adpur.judging.scoreboard import Column, Outcome
-from adpur.noise import ALL
+from adpur.keyed.noise import ALL
 
 UNION = "union"
 Outcomes = Mapping[Column, Outcome]

@@ -9,8 +9,8 @@ from adpur.defense.defense import Defense
 from adpur.defense.gradient import Exact, GradientMode
 from adpur.judging.judge import Bench, Found, Search, Verdict, judge
 from adpur.judging.scoreboard import CLEAN, Column
+from adpur.keyed.noise import Noise
 from adpur.models.keyed import Seeded
-from adpur.noise import Noise
 from adpur.threat.compare import gradient_cosine
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient, Oracle

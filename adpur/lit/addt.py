@@ -10,11 +10,11 @@ from adpur.addt.case import Case
 from adpur.addt.objective import DenoisingLoss, EpsMSE
 from adpur.addt.perturbation import Mixture, Perturbation
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise, Stream
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
 from adpur.lit.training import Annealing, Lent
 from adpur.models.networks import Networks
-from adpur.noise import Noise, Stream
 from adpur.types import to_signed
 
 QUARTERS = 4

@@ -15,16 +15,16 @@ from adpur.judging.judge import CHECKED
 from adpur.judging.records import describe, digest
 from adpur.judging.scoreboard import Column
 from adpur.judging.trial import Block, Trial
+from adpur.keyed.noise import Noise
+from adpur.keyed.rows import calls_everywhere
 from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores, peak_memory
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.evaluation import Evaluation
 from adpur.models.networks import Networks
-from adpur.noise import Noise
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
-from adpur.rows import calls_everywhere
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
 from adpur.threat.trace import Trace

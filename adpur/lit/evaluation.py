@@ -16,6 +16,7 @@ from adpur.judging.judge import Bench, Search, Verdict, judge, unattacked
 from adpur.judging.records import Records, describe
 from adpur.judging.scoreboard import Column, Outcome
 from adpur.judging.trial import Block
+from adpur.keyed.noise import Noise
 from adpur.lit import identity
 from adpur.lit.callbacks.trust import TrustReport
 from adpur.lit.cores import idle_cores
@@ -23,7 +24,6 @@ from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.journal import log_columns, log_rows, start_runs
 from adpur.lit.row import Row, check_classes
 from adpur.models.networks import Networks
-from adpur.noise import Noise
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace

@@ -8,8 +8,8 @@ import torch
 from adpur.defense.defense import Defense
 from adpur.defense.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise
 from adpur.lit.data.base import ImageData
-from adpur.noise import Noise
 from adpur.purify.base import Purifier
 
 

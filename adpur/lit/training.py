@@ -18,11 +18,11 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from adpur.addt.case import borrowed
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise, Source
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.loggers import AutoWandbLogger
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
-from adpur.noise import Noise, Source
 
 
 class Lent:

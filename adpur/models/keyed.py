@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adpur.noise import Noise
+from adpur.keyed.noise import Noise
 
 
 class Keyed(nn.Module, ABC):

@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from adpur.diffusion.denoiser import Denoiser
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise
 from adpur.models.keyed import Keyed
-from adpur.noise import Noise
 
 
 class Networks(nn.Module):

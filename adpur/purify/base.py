@@ -10,11 +10,11 @@ from torch import Tensor
 
 from adpur.diffusion.deviation import Path
 from adpur.errors import ConfigError
+from adpur.keyed.memory import Keep, Memory
+from adpur.keyed.noise import Noise
+from adpur.keyed.rows import calls_made, in_calls
 from adpur.level import ScoreNorm
-from adpur.memory import Keep, Memory
 from adpur.models.networks import Networks
-from adpur.noise import Noise
-from adpur.rows import calls_made, in_calls
 from adpur.types import to_signed
 
 P = TypeVar("P", bound="Purifier")

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise
 from adpur.level import ScoreNorm
 from adpur.models.networks import Networks
-from adpur.noise import Noise
 from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape, score_norms
 
 

@@ -13,12 +13,12 @@ from adpur.diffusion.guidance import Guidance
 from adpur.diffusion.schedule import NoiseSchedule
 from adpur.diffusion.step import Ancestral, Step
 from adpur.errors import ConfigError
+from adpur.keyed.memory import Keep, Memory
+from adpur.keyed.noise import Noise, Stream
+from adpur.keyed.rows import Lanes, calls_made, lanes
 from adpur.level import Constant, NoiseLevel, ScoreNorm
-from adpur.memory import Keep, Memory
 from adpur.models.networks import Networks
-from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purified, Purifier, Seen, Shape, Tap, fits
-from adpur.rows import Lanes, calls_made, lanes
 from adpur.types import expand, to_signed, to_unit
 
 AHEAD = 2**21

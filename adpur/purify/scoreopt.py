@@ -8,12 +8,12 @@ from torch import Tensor
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import VE
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise, Stream
+from adpur.keyed.rows import calls_made, in_calls
 from adpur.level import Constant, NoiseLevel, ScoreNorm
 from adpur.models.networks import Networks
-from adpur.noise import Noise, Stream
 from adpur.purify.base import Context, Levels, Purified, Purifier, Shape, fits
 from adpur.purify.objective import Diff, Objective
-from adpur.rows import calls_made, in_calls
 from adpur.types import expand, to_signed, to_unit
 
 SCHEDULE = VE()

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from adpur.keyed.noise import Noise
 from adpur.models.networks import Networks
-from adpur.noise import Noise
 from adpur.purify.base import Around, Context, Identity, Levels, Purified, Purifier, Shape
 
 

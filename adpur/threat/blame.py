@@ -8,8 +8,8 @@ from torch import Tensor
 
 from adpur.defense.defense import Defense
 from adpur.defense.gradient import Remembered
-from adpur.memory import Body, Memory, Recompute
-from adpur.noise import Noise
+from adpur.keyed.memory import Body, Memory, Recompute
+from adpur.keyed.noise import Noise
 from adpur.purify.base import Context, Levels, Purifier
 
 

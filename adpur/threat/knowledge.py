@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from adpur.errors import ConfigError
-from adpur.noise import ALL, Noise, Source, Stream
+from adpur.keyed.noise import ALL, Noise, Source, Stream
 
 
 @dataclass(frozen=True)

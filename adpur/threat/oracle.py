@@ -10,7 +10,7 @@ from torch import Tensor
 from adpur.defense.defense import Defense
 from adpur.defense.gradient import StraightThrough
 from adpur.errors import AttackError, ConfigError
-from adpur.noise import Noise, Source, Stream
+from adpur.keyed.noise import Noise, Source, Stream
 from adpur.purify.base import Levels, Purifier
 from adpur.threat.blame import blame
 from adpur.threat.knowledge import Knowledge

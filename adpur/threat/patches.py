@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adpur.noise import Noise, Stream
+from adpur.keyed.noise import Noise, Stream
 from adpur.types import expand, where
 
 

@@ -12,7 +12,7 @@ from adpur.defense.defense import Defense
 from adpur.judging.judge import Bench
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.trial import Trial
-from adpur.noise import Noise
+from adpur.keyed.noise import Noise
 
 
 class Grade(StrEnum):

@@ -13,8 +13,8 @@ from torch import Tensor
 from adpur.attacks.attack import Attack, changed
 from adpur.judging.judge import judge
 from adpur.judging.trial import Trial
+from adpur.keyed.noise import Stream
 from adpur.models.keyed import Seeded, seeded
-from adpur.noise import Stream
 from adpur.threat.compare import gradient_cosine
 from adpur.threat.losses import Margin
 from adpur.trust.finding import Case, Grade, Measured, Probe, graded

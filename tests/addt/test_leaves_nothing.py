@@ -27,7 +27,7 @@ from adpur import (
 from adpur.addt.case import Case
 from adpur.addt.cgpo import Misclassified
 from adpur.addt.perturbation import Clean, Mixture, Perturbation
-from adpur.noise import Source
+from adpur.keyed.noise import Source
 from adpur.types import to_signed
 
 MAPPINGS = [Unmapped(), Rescaled(), Standardised(), ReverseRBGM(), RandomOrder()]

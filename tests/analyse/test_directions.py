@@ -17,7 +17,7 @@ from adpur.analyse.directions import DW_BOX, WHITE, WHITE_EOT, attacker, average
 from adpur.analyse.landscape import LossLandscape, Plane
 from adpur.analyse.subject import Subject
 from adpur.analyse.trajectories import Trajectories, embedded, nth
-from adpur.noise import Source
+from adpur.keyed.noise import Source
 
 DDPM = Diffusion(Constant(300), Strided(150))
 

@@ -37,10 +37,10 @@ from adpur import (
     pretrained,
 )
 from adpur.diffusion.adapters import DiffusersNet
+from adpur.keyed.noise import Source
 from adpur.lit.diffusion import DiffusionTraining
 from adpur.models.fingerprint import fingerprint
 from adpur.models.zoo import build_unet
-from adpur.noise import Source
 
 STRONG = CGPO(weight=Weight(0.19, 0, 0.8))
 

@@ -36,7 +36,7 @@ from adpur import (
     gdmp,
 )
 from adpur.diffusion.step import Ancestral
-from adpur.noise import ALL
+from adpur.keyed.noise import ALL
 from adpur.purify.base import Around, Context, Levels, Shape
 
 NOISE = Noise(torch.arange(3), seed=1)

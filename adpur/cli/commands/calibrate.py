@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from adpur.defense.defense import ROWS
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data import sets
 from adpur.models.files import find_weights
 from adpur.models.zoo import load_denoiser
-from adpur.noise import Noise
 from adpur.norms import STATISTICS, save_reference
 from adpur.purify.chain import brought
 

@@ -13,7 +13,7 @@ from torchvision.io import ImageReadMode, decode_image, write_png
 from adpur.cli.run import parse_model
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
-from adpur.noise import Noise
+from adpur.keyed.noise import Noise
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 

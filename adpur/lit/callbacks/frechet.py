@@ -11,6 +11,7 @@ from adpur.addt.case import borrowed
 from adpur.defense.defense import ROWS
 from adpur.diffusion.sample import Sampler
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise
 from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
@@ -18,7 +19,6 @@ from adpur.lit.training import Training
 from adpur.models.features import Penultimate
 from adpur.models.networks import Networks
 from adpur.models.unpickle import read_torch
-from adpur.noise import Noise
 
 
 class FrechetDistance(FirstImages):

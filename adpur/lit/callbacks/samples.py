@@ -9,10 +9,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from adpur import figures
 from adpur.diffusion.sample import Sampler
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise
 from adpur.lit.data.base import Batch
 from adpur.lit.diffusion import DenoiserTraining
 from adpur.lit.loggers import log_figure
-from adpur.noise import Noise
 
 
 class SampleGrid(pl.Callback):

@@ -10,7 +10,7 @@ import torch
 from adpur.errors import AttackError
 from adpur.judging.scoreboard import Column
 from adpur.judging.trial import Block
-from adpur.noise import Noise
+from adpur.keyed.noise import Noise
 from adpur.trust.finding import Case, Check, Grade, Level, Measured, Record
 from adpur.trust.report import Findings, probes, read_report, reviews
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.noise import Noise, Stream
+from adpur.keyed.noise import Noise, Stream
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from adpur.errors import ConfigError
+from adpur.keyed.noise import Noise, Source
 from adpur.lit.data.augment import Augment
 from adpur.lit.data.images import Batch, gather
-from adpur.noise import Noise, Source
 
 
 class Loader(DataLoader[Batch]):

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import saved_tensors_hooks
 
 from adpur.errors import ConfigError
-from adpur.rows import uncounted
+from adpur.keyed.rows import uncounted
 
 Body = Callable[..., Sequence[Tensor]]
 GIB = 2**30
