@@ -18,8 +18,8 @@ from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
 from adpur.lit.data.base import ImageData
 from adpur.lit.evaluation import Evaluation
+from adpur.lit.fit.training import Training
 from adpur.lit.signals import requeued
-from adpur.lit.training import Training
 from adpur.threat.knowledge import Knowledge
 
 

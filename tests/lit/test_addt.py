@@ -38,7 +38,7 @@ from adpur import (
 )
 from adpur.diffusion.adapters import DiffusersNet
 from adpur.keyed.noise import Source
-from adpur.lit.diffusion import DiffusionTraining
+from adpur.lit.fit.diffusion import DiffusionTraining
 from adpur.models.fingerprint import fingerprint
 from adpur.models.zoo import build_unet
 

@@ -35,7 +35,7 @@ from adpur.addt.perturbation import Mixture
 from adpur.addt.tally import BINS, Tally, ranks_at
 from adpur.cli.run import parse
 from adpur.diffusion.sample import Sampler
-from adpur.lit.callbacks import cost
+from adpur.lit.fit import cost
 from adpur.lit.loggers import AutoWandbLogger, log_counts
 from adpur.models.features import Penultimate
 

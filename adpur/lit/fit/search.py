@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from adpur.addt.tally import Tally, shown
 from adpur.errors import ConfigError
 from adpur.figures import counted, curves, rank_histograms, save
-from adpur.lit.addt import ADDT
+from adpur.lit.fit.addt import ADDT
 from adpur.lit.loggers import log_counts, log_figure
 
 

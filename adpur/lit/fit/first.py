@@ -10,7 +10,7 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.lit.data.base import Batch
-from adpur.lit.training import Training
+from adpur.lit.fit.training import Training
 
 
 class FirstImages(pl.Callback, ABC):

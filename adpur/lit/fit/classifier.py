@@ -13,7 +13,7 @@ from adpur.addt.linf import ImagePGD
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.training import Annealing, Training
+from adpur.lit.fit.training import Annealing, Training
 from adpur.models.classifiers import Classifier
 from adpur.models.networks import Networks
 from adpur.models.zoo import build_classifier, load_classifier, save_classifier

@@ -12,8 +12,8 @@ from adpur.addt.perturbation import Mixture, Perturbation
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
 from adpur.lit.data.base import Batch
-from adpur.lit.diffusion import DenoiserTraining
-from adpur.lit.training import Annealing, Lent
+from adpur.lit.fit.diffusion import DenoiserTraining
+from adpur.lit.fit.training import Annealing, Lent
 from adpur.models.networks import Networks
 from adpur.types import to_signed
 

@@ -11,7 +11,7 @@ from adpur.diffusion.sample import Sampler
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
 from adpur.lit.data.base import Batch
-from adpur.lit.diffusion import DenoiserTraining
+from adpur.lit.fit.diffusion import DenoiserTraining
 from adpur.lit.loggers import log_figure
 
 

@@ -14,9 +14,9 @@ from adpur.errors import ConfigError
 from adpur.judging.judge import Bench, Verdict, judge
 from adpur.judging.trial import Trial
 from adpur.keyed.noise import Noise
-from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch
-from adpur.lit.training import Training
+from adpur.lit.fit.first import FirstImages
+from adpur.lit.fit.training import Training
 from adpur.models.networks import Networks
 from adpur.purify.base import Identity, Purifier
 from adpur.threat.knowledge import Knowledge, replay

@@ -12,10 +12,10 @@ from adpur.defense.defense import ROWS
 from adpur.diffusion.sample import Sampler
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
-from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch
-from adpur.lit.diffusion import DenoiserTraining
-from adpur.lit.training import Training
+from adpur.lit.fit.diffusion import DenoiserTraining
+from adpur.lit.fit.first import FirstImages
+from adpur.lit.fit.training import Training
 from adpur.models.features import Penultimate
 from adpur.models.networks import Networks
 from adpur.models.unpickle import read_torch

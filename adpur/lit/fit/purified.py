@@ -9,10 +9,10 @@ from adpur.addt.case import borrowed
 from adpur.defense.defense import ROWS, Defense
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
-from adpur.lit.callbacks.first import FirstImages
 from adpur.lit.data.base import Batch
-from adpur.lit.diffusion import DenoiserTraining
-from adpur.lit.training import Training
+from adpur.lit.fit.diffusion import DenoiserTraining
+from adpur.lit.fit.first import FirstImages
+from adpur.lit.fit.training import Training
 from adpur.models.networks import Networks
 from adpur.purify.base import Purifier
 

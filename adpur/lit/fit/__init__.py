@@ -1,0 +1,1 @@
+"""`adpur fit`: the stages that train, and their callbacks."""
