@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger
 
-from adpur.lit.loggers import AutoWandbLogger, RowRuns
+from adpur.lit.logging.loggers import AutoWandbLogger, RowRuns
 
 
 def default_loggers(stage: str, folder: Path) -> list[Logger]:

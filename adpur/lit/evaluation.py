@@ -21,7 +21,7 @@ from adpur.lit import identity
 from adpur.lit.callbacks.trust import TrustReport
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.journal import log_columns, log_rows, start_runs
+from adpur.lit.logging.log_results import log_columns, log_rows, start_runs
 from adpur.lit.row import Row, check_classes
 from adpur.models.networks import Networks
 from adpur.threat.ball import Linf, Threat

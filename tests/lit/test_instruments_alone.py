@@ -36,7 +36,7 @@ from adpur.addt.tally import BINS, Tally, ranks_at
 from adpur.cli.run import parse
 from adpur.diffusion.sample import Sampler
 from adpur.lit.fit import cost
-from adpur.lit.loggers import AutoWandbLogger, log_counts
+from adpur.lit.logging.loggers import AutoWandbLogger, log_counts
 from adpur.models.features import Penultimate
 
 # --- samples

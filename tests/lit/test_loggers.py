@@ -23,9 +23,9 @@ from adpur import (
 )
 from adpur.cli import main
 from adpur.judging.scoreboard import Column, Outcome
-from adpur.lit.dashboard import workspace
-from adpur.lit.loggers import AutoWandbLogger, RowRuns, signed_in, wandb_mode, weights_name
-from adpur.lit.summary import row_summary
+from adpur.lit.logging.dashboard import workspace
+from adpur.lit.logging.loggers import AutoWandbLogger, RowRuns, signed_in, wandb_mode, weights_name
+from adpur.lit.logging.summary import row_summary
 from adpur.models.fingerprint import fingerprint
 
 

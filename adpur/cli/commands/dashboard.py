@@ -3,8 +3,8 @@
 from argparse import ArgumentParser
 from collections.abc import Sequence
 
-from adpur.lit.dashboard import packages, workspace
-from adpur.lit.loggers import signed_in
+from adpur.lit.logging.dashboard import packages, workspace
+from adpur.lit.logging.loggers import signed_in
 
 
 def main(argv: Sequence[str]) -> int:

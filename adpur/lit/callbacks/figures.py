@@ -7,7 +7,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from adpur.figures import Drawn, draw_galleries, draw_levels
 from adpur.lit.evaluation import Evaluation
-from adpur.lit.loggers import RowRuns
+from adpur.lit.logging.loggers import RowRuns
 
 
 class LevelHistograms(pl.Callback):

@@ -12,7 +12,7 @@ from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
 from adpur.lit.data.base import Batch
 from adpur.lit.fit.diffusion import DenoiserTraining
-from adpur.lit.loggers import log_figure
+from adpur.lit.logging.loggers import log_figure
 
 
 class SampleGrid(pl.Callback):

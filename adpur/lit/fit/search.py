@@ -11,7 +11,7 @@ from adpur.addt.tally import Tally, shown
 from adpur.errors import ConfigError
 from adpur.figures import counted, curves, rank_histograms, save
 from adpur.lit.fit.addt import ADDT
-from adpur.lit.loggers import log_counts, log_figure
+from adpur.lit.logging.loggers import log_counts, log_figure
 
 
 class SearchFigures(pl.Callback):

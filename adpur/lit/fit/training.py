@@ -20,7 +20,7 @@ from adpur.addt.case import borrowed
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Source
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.loggers import AutoWandbLogger
+from adpur.lit.logging.loggers import AutoWandbLogger
 from adpur.models.fingerprint import fingerprint
 from adpur.models.networks import Networks
 

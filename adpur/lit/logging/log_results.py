@@ -8,8 +8,8 @@ from lightning.pytorch.loggers import Logger
 
 from adpur.judging.records import Records, describe, digest
 from adpur.judging.scoreboard import Column, Outcome
-from adpur.lit.loggers import RowRuns
-from adpur.lit.summary import row_summary
+from adpur.lit.logging.loggers import RowRuns
+from adpur.lit.logging.summary import row_summary
 
 
 def start_runs(loggers: Sequence[Logger], rows: Mapping[str, Any], identity: Any) -> None:
