@@ -30,7 +30,7 @@ from adpur import ADDT, EMA, CifarResNet, Classifier, EpsDenoiser, Networks, add
 from adpur.diffusion.adapters import DiffusersNet
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.lit.data.base import Batch, ImageData, Split
-from adpur.lit.trainer import Trainer
+from adpur.lit.run.trainer import Trainer
 from adpur.models.zoo import build_unet
 
 STEPS, WARM = 5, 3

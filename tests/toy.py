@@ -30,7 +30,7 @@ from adpur import (
     Strided,
 )
 from adpur.lit.data.base import Batch, ImageData, Split
-from adpur.lit.trainer import Trainer
+from adpur.lit.run.trainer import Trainer
 from adpur.models.fingerprint import fingerprint
 
 MADE_WITH = fingerprint(WavyDenoiser())

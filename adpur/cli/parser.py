@@ -18,7 +18,7 @@ from adpur.lit.callbacks.progress import Progress
 from adpur.lit.data.share import Shard
 from adpur.lit.fit.checkpoint import LastCheckpoint
 from adpur.lit.fit.cost import Cost
-from adpur.lit.trainer import Trainer
+from adpur.lit.run.trainer import Trainer
 
 
 class CLI(LightningCLI):

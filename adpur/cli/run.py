@@ -19,7 +19,7 @@ from adpur.errors import ConfigError
 from adpur.lit.data.base import ImageData
 from adpur.lit.evaluation import Evaluation
 from adpur.lit.fit.training import Training
-from adpur.lit.signals import requeued
+from adpur.lit.run.signals import requeued
 from adpur.threat.knowledge import Knowledge
 
 

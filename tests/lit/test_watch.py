@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from adpur.lit.watch import LOST, Company, Link, Word, host, join
+from adpur.lit.run.watch import LOST, Company, Link, Word, host, join
 
 TOKEN = b"0123456789abcdef"
 

@@ -23,7 +23,7 @@ from adpur.lit.data.given import Given
 from adpur.lit.data.sets import Cifar10, Digits
 from adpur.lit.evaluation import Evaluation
 from adpur.lit.row import Row
-from adpur.lit.trainer import Trainer
+from adpur.lit.run.trainer import Trainer
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
 from adpur.purify.base import Identity

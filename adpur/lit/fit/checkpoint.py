@@ -9,7 +9,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch.optim import Optimizer
 
-from adpur.lit.signals import Signals
+from adpur.lit.run.signals import Signals
 
 
 class LastCheckpoint(Checkpoint):

@@ -12,7 +12,7 @@ from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from adpur.lit.evaluation import Evaluation
-from adpur.lit.watch import LOST, Company, Word, host, join
+from adpur.lit.run.watch import LOST, Company, Word, host, join
 
 GRACE = {130: 20.0, 143: 20.0}
 """Seconds a process may take to follow another's signal by itself; else `BRIEFLY`."""
@@ -22,7 +22,7 @@ BRIEFLY = 2.0
 class Watch(pl.Callback):
     """Ends this process when another of the run has died, been killed or stopped on an error.
 
-    Part of `adpur.lit.trainer.Trainer`; does nothing for a single process.
+    Part of `adpur.lit.run.trainer.Trainer`; does nothing for a single process.
     """
 
     def __init__(self) -> None:

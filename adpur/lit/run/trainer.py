@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
-from adpur.lit.callbacks.watch import Watch
+from adpur.lit.run.lost import Watch
 
 
 class Trainer(pl.Trainer):

@@ -1,0 +1,1 @@
+"""The trainer, and what a run does with its processes and signals."""
