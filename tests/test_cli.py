@@ -372,7 +372,7 @@ def test_predict_purifies_a_folder(away: Path, capsys: pytest.CaptureFixture[str
 def test_ctrl_c_exits_130_and_the_same_command_continues(
     away: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from adpur.lit.callbacks.robustness import Robustness
+    from adpur.lit.test.robustness import Robustness
 
     tiny(away)
     argv = ["test", "-c", "tiny", *FAST, "--model.rows=4", "--data.batch_size=2"]
@@ -526,7 +526,7 @@ def test_sigterm_exits_143(away: Path) -> None:
     tiny(away)
 
     def work() -> None:
-        from adpur.lit.callbacks.robustness import Robustness
+        from adpur.lit.test.robustness import Robustness
 
         plain = Robustness.on_test_batch_end
 

@@ -35,7 +35,7 @@ from adpur import (
 )
 from adpur.cli.run import parse_model
 from adpur.judging.records import describe
-from adpur.lit.evaluation import Evaluation
+from adpur.lit.test.evaluation import Evaluation
 
 NAMES = [
     "undefended",

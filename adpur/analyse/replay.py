@@ -27,7 +27,7 @@ from adpur.errors import ConfigError
 from adpur.judging.judge import Bench, Found, judge
 from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.keyed.noise import Noise
-from adpur.lit.identity import of_versions
+from adpur.lit.test.identity import of_versions
 from adpur.models.networks import Networks
 from adpur.purify.presets import one_shot
 from adpur.threat.ball import L2

@@ -15,11 +15,11 @@ from adpur.judging.judge import Bench, Verdict
 from adpur.judging.records import describe
 from adpur.judging.trial import Block, Trial, unknowable
 from adpur.keyed.noise import Noise
-from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import ImageData, Split
-from adpur.lit.evaluation import Evaluation
-from adpur.lit.identity import of_networks, of_versions
+from adpur.lit.test.evaluation import Evaluation
+from adpur.lit.test.identity import of_networks, of_versions
+from adpur.lit.test.robustness import Robustness
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace, Watch, unwatched
 

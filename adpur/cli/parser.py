@@ -14,11 +14,11 @@ from adpur.cli.entry import resolve_config
 from adpur.cli.keep import KeepConfig
 from adpur.cli.sweep import Vary, choose, expand
 from adpur.errors import ConfigError
-from adpur.lit.callbacks.progress import Progress
 from adpur.lit.data.share import Shard
 from adpur.lit.fit.checkpoint import LastCheckpoint
 from adpur.lit.fit.cost import Cost
 from adpur.lit.run.trainer import Trainer
+from adpur.lit.test.progress import Progress
 
 
 class CLI(LightningCLI):

@@ -17,9 +17,9 @@ from adpur.cli.testing import test
 from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
 from adpur.lit.data.base import ImageData
-from adpur.lit.evaluation import Evaluation
 from adpur.lit.fit.training import Training
 from adpur.lit.run.signals import requeued
+from adpur.lit.test.evaluation import Evaluation
 from adpur.threat.knowledge import Knowledge
 
 

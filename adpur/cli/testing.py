@@ -8,8 +8,8 @@ from adpur.cli.parser import CLI
 from adpur.errors import ConfigError
 from adpur.lit.data.base import ImageData
 from adpur.lit.data.share import Shard
-from adpur.lit.estimate import estimate
-from adpur.lit.evaluation import Evaluation
+from adpur.lit.test.estimate import estimate
+from adpur.lit.test.evaluation import Evaluation
 from adpur.report.table import show_run
 
 

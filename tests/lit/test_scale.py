@@ -16,7 +16,7 @@ from adpur.judging.records import Records
 from adpur.judging.scoreboard import Column
 from adpur.judging.trial import Trial
 from adpur.lit.data.share import Shard, WholeBatches, batch_count
-from adpur.lit.estimate import Estimate, asked, counted
+from adpur.lit.test.estimate import Estimate, asked, counted
 
 ATTACKED = Column("ssni", "pgd", 0.3)
 

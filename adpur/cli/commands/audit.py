@@ -15,15 +15,15 @@ from torch import Tensor, nn
 from adpur.cli.defaults import default_loggers, quiet
 from adpur.errors import ConfigError
 from adpur.judging.protocol import DRAWS, IMAGES, NAME
-from adpur.lit.callbacks.figures import Gallery
-from adpur.lit.callbacks.progress import Progress
-from adpur.lit.callbacks.protocol import StandardV1
 from adpur.lit.data.base import ImageData
 from adpur.lit.data.given import Given
 from adpur.lit.data.sets import Cifar10, Digits
-from adpur.lit.evaluation import Evaluation
-from adpur.lit.row import Row
 from adpur.lit.run.trainer import Trainer
+from adpur.lit.test.evaluation import Evaluation
+from adpur.lit.test.figures import Gallery
+from adpur.lit.test.progress import Progress
+from adpur.lit.test.protocol import StandardV1
+from adpur.lit.test.row import Row
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
 from adpur.purify.base import Identity

@@ -11,8 +11,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.strategies import ParallelStrategy
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from adpur.lit.evaluation import Evaluation
 from adpur.lit.run.watch import LOST, Company, Word, host, join
+from adpur.lit.test.evaluation import Evaluation
 
 GRACE = {130: 20.0, 143: 20.0}
 """Seconds a process may take to follow another's signal by itself; else `BRIEFLY`."""

@@ -17,11 +17,11 @@ from adpur.judging.scoreboard import Column
 from adpur.judging.trial import Block, Trial
 from adpur.keyed.noise import Noise
 from adpur.keyed.rows import calls_everywhere
-from adpur.lit.callbacks.protocol import StandardV1
-from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.cores import idle_cores, peak_memory
 from adpur.lit.data.base import Batch, ImageData
-from adpur.lit.evaluation import Evaluation
+from adpur.lit.test.evaluation import Evaluation
+from adpur.lit.test.protocol import StandardV1
+from adpur.lit.test.robustness import Robustness
 from adpur.models.networks import Networks
 from adpur.purify.base import Identity
 from adpur.purify.still import Still

@@ -6,9 +6,9 @@ import lightning.pytorch as pl
 
 from adpur.errors import ConfigError
 from adpur.judging.protocol import APPROXIMATE, NAME, parts
-from adpur.lit.callbacks.robustness import Robustness
 from adpur.lit.data.base import Batch
-from adpur.lit.evaluation import Evaluation
+from adpur.lit.test.evaluation import Evaluation
+from adpur.lit.test.robustness import Robustness
 from adpur.purify.base import Identity
 from adpur.threat.ball import Linf, Norm
 

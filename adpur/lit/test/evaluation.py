@@ -17,12 +17,12 @@ from adpur.judging.records import Records, describe
 from adpur.judging.scoreboard import Column, Outcome
 from adpur.judging.trial import Block
 from adpur.keyed.noise import Noise
-from adpur.lit import identity
-from adpur.lit.callbacks.trust import TrustReport
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.logging.log_results import log_columns, log_rows, start_runs
-from adpur.lit.row import Row, check_classes
+from adpur.lit.test import identity
+from adpur.lit.test.row import Row, check_classes
+from adpur.lit.test.trust import TrustReport
 from adpur.models.networks import Networks
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge

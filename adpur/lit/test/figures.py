@@ -6,8 +6,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_only
 
 from adpur.figures import Drawn, draw_galleries, draw_levels
-from adpur.lit.evaluation import Evaluation
 from adpur.lit.logging.loggers import RowRuns
+from adpur.lit.test.evaluation import Evaluation
 
 
 class LevelHistograms(pl.Callback):

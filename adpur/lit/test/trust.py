@@ -15,7 +15,7 @@ from adpur.trust.finding import Case, Check, Grade, Level, Measured, Record
 from adpur.trust.report import Findings, probes, read_report, reviews
 
 if TYPE_CHECKING:
-    from adpur.lit.evaluation import Evaluation
+    from adpur.lit.test.evaluation import Evaluation
 
 PROBED = 4
 """Images of a probe: equalities and derivatives need no statistics."""

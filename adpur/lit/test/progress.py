@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import TQDMProgressBar
 
-from adpur.lit.evaluation import Evaluation
+from adpur.lit.test.evaluation import Evaluation
 
 RESUMED = 0.5
 """Seconds: a faster batch was read from the records, and tells nothing of the others."""

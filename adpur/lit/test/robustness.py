@@ -13,7 +13,7 @@ from adpur.judging.scoreboard import CLEAN
 from adpur.judging.threats import UNION
 from adpur.judging.trial import Block, Trial, unknowable
 from adpur.lit.data.base import Batch
-from adpur.lit.evaluation import Evaluation
+from adpur.lit.test.evaluation import Evaluation
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
 

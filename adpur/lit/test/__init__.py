@@ -1,0 +1,1 @@
+"""`adpur test`: the evaluation, and its callbacks."""
