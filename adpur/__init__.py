@@ -64,10 +64,10 @@ _HOMES = {
     "adpur.models.lean": ["LeanUNet"],
     "adpur.models.ncsnpp": ["NCSNpp"],
     "adpur.models.networks": ["Networks"],
-    "adpur.models.published": ["cifar10_classifier"],
+    "adpur.models.checkpoints.published": ["cifar10_classifier"],
     "adpur.models.whitened": ["WhitenedConvNet"],
     "adpur.models.wideresnet": ["WideResNet"],
-    "adpur.models.zoo": [
+    "adpur.models.checkpoints.zoo": [
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",
     ],
     "adpur.keyed.noise": ["Noise", "Source", "Stream"],

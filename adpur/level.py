@@ -13,7 +13,7 @@ from adpur.errors import ConfigError
 from adpur.keyed.memory import Keep, Memory
 from adpur.keyed.noise import Noise, Source, Stream
 from adpur.keyed.rows import in_calls
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.models.networks import Networks
 from adpur.norms import Reference
 from adpur.types import to_signed

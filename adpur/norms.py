@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from adpur.errors import ConfigError
-from adpur.models.files import find_weights
+from adpur.models.checkpoints.files import find_weights
 
 STATISTICS = "score_norms.json"
 

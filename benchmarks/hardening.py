@@ -31,7 +31,7 @@ from adpur.diffusion.adapters import DiffusersNet
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.lit.data.base import Batch, ImageData, Split
 from adpur.lit.run.trainer import Trainer
-from adpur.models.zoo import build_unet
+from adpur.models.checkpoints.zoo import build_unet
 
 STEPS, WARM = 5, 3
 SMALL = {

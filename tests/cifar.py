@@ -14,8 +14,8 @@ from adpur import (
     save_denoiser,
 )
 from adpur.diffusion.adapters import DiffusersNet
-from adpur.models.fingerprint import fingerprint
-from adpur.models.zoo import build_unet
+from adpur.models.checkpoints.fingerprint import fingerprint
+from adpur.models.checkpoints.zoo import build_unet
 from adpur.norms import save_reference
 
 

@@ -14,7 +14,7 @@ from adpur.addt.perturbation import Weight
 from adpur.diffusion.adapters import DiffusersNet, EpsDenoiser
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.lit.data.base import Batch, Split
-from adpur.models.zoo import build_unet
+from adpur.models.checkpoints.zoo import build_unet
 
 PERTURBATION = CGPO(steps=2, weight=Weight(0.19, 0.0, 0.8))
 

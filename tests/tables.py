@@ -29,8 +29,8 @@ from adpur import (
 from adpur.commands.reproduce import Table
 from adpur.diffusion.adapters import DiffusersNet
 from adpur.lit.data import published
-from adpur.models.fingerprint import fingerprint
-from adpur.models.zoo import build_unet
+from adpur.models.checkpoints.fingerprint import fingerprint
+from adpur.models.checkpoints.zoo import build_unet
 from adpur.norms import save_reference
 
 CLASSIFIERS = ("wrn", "wide", "resnet", "vgg", "vit")

@@ -23,7 +23,7 @@ from adpur import (
 )
 from adpur.cli import main
 from adpur.cli.commands.audit import imported, radius
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 
 X = images(6, torch.float32)
 Y = LinearClassifier()(X).argmax(1)

@@ -20,7 +20,7 @@ from toy import in_child
 from adpur.cli import main
 from adpur.cli.entry import resolve_config, shipped_configs
 from adpur.errors import ConfigError
-from adpur.models.files import find_weights
+from adpur.models.checkpoints.files import find_weights
 
 FAST = ["--trainer.enable_progress_bar=false", "--trainer.logger=false", "--data.limit=4"]
 

@@ -34,7 +34,7 @@ from adpur.attacks.attack import changed
 from adpur.cli import main
 from adpur.cli.entry import MODULES, resolve_config
 from adpur.commands import analyse, reproduce
-from adpur.models.files import find_weights
+from adpur.models.checkpoints.files import find_weights
 from adpur.trust.finding import Level
 from adpur.trust.report import probes, reviews
 

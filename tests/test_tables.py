@@ -13,7 +13,7 @@ from adpur.cli import entry as cli
 from adpur.commands import reproduce
 from adpur.commands.reproduce import fit, score_norms, tables
 from adpur.lit.data import cifar10c
-from adpur.models.known import KNOWN
+from adpur.models.checkpoints.catalogue import KNOWN
 from adpur.report import published
 from adpur.report.published import expected
 

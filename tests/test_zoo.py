@@ -26,9 +26,9 @@ from adpur import (
     save_denoiser,
 )
 from adpur.diffusion.adapters import DiffusersNet
-from adpur.models.files import find_weights
-from adpur.models.fingerprint import fingerprint
-from adpur.models.zoo import build_unet
+from adpur.models.checkpoints.files import find_weights
+from adpur.models.checkpoints.fingerprint import fingerprint
+from adpur.models.checkpoints.zoo import build_unet
 
 UNET = {
     "sample_size": 8,

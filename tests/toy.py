@@ -31,7 +31,7 @@ from adpur import (
 )
 from adpur.lit.data.base import Batch, ImageData, Split
 from adpur.lit.run.trainer import Trainer
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 
 MADE_WITH = fingerprint(WavyDenoiser())
 REFERENCE = Reference(30, 8, 20, 45, count=9, horizon=20, levels=5, scorer=MADE_WITH)

@@ -112,7 +112,7 @@ def missing(table: Table, flags: Sequence[str]) -> Iterator[str]:
 
 
 def _network(name: str) -> Iterator[str]:
-    from adpur.models.files import find_weights
+    from adpur.models.checkpoints.files import find_weights
 
     try:
         find_weights(name)
@@ -122,7 +122,7 @@ def _network(name: str) -> Iterator[str]:
 
 def recipe(name: str) -> str:
     """How a weights folder is made: from a published file, or by a fit."""
-    from adpur.models.known import KNOWN
+    from adpur.models.checkpoints.catalogue import KNOWN
 
     for known in KNOWN:
         if known.name == name:
@@ -143,7 +143,7 @@ def fit(folder: str) -> list[str]:
 
 def _score_norms(table: Table) -> Iterator[str]:
     """Statistics SSNI rows lack; of networks that are there."""
-    from adpur.models.files import find_weights
+    from adpur.models.checkpoints.files import find_weights
     from adpur.norms import reference
 
     for weights, horizon, levels in sorted(score_norms(_yaml(table.file))):

@@ -27,7 +27,7 @@ from adpur.analyse.levels import AtLevel, at_level
 from adpur.analyse.norms import score_norm
 from adpur.analyse.strips import LevelStrips, own_choice
 from adpur.analyse.subject import Subject
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.norms import Reference
 from adpur.threat.knowledge import Knowledge
 from adpur.types import to_signed, to_unit

@@ -34,7 +34,7 @@ from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
 from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.analyse.subject import Subject
 from adpur.analyse.sweeps import At, having, measured, over, parts, with_purifier
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.norms import Reference
 from adpur.purify.base import Purifier
 from adpur.purify.chain import Chain

@@ -51,7 +51,7 @@ from adpur import (
 )
 from adpur.diffusion.schedule import NoiseSchedule
 from adpur.level import NoiseLevel
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.purify.base import replaced
 
 MADE_WITH = fingerprint(WavyDenoiser())

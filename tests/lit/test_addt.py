@@ -39,8 +39,8 @@ from adpur import (
 from adpur.diffusion.adapters import DiffusersNet
 from adpur.keyed.noise import Source
 from adpur.lit.fit.diffusion import DiffusionTraining
-from adpur.models.fingerprint import fingerprint
-from adpur.models.zoo import build_unet
+from adpur.models.checkpoints.fingerprint import fingerprint
+from adpur.models.checkpoints.zoo import build_unet
 
 STRONG = CGPO(weight=Weight(0.19, 0, 0.8))
 

@@ -26,7 +26,7 @@ from adpur.judging.scoreboard import Column, Outcome
 from adpur.lit.logging.dashboard import workspace
 from adpur.lit.logging.loggers import AutoWandbLogger, RowRuns, signed_in, wandb_mode, weights_name
 from adpur.lit.logging.summary import row_summary
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 
 
 def records(path: Path) -> Iterator[Any]:

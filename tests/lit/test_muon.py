@@ -26,7 +26,7 @@ from adpur import (
     pretrained,
     reference,
 )
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 
 LEAN = {"sample_size": 8, "in_channels": 1, "widths": [8, 16], "blocks": [1, 1], "groups": 4}
 

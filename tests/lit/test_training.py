@@ -24,7 +24,7 @@ from adpur import (
 )
 from adpur.cli import main
 from adpur.lit.data.loaders import ResumableLoader
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 
 
 def diffusion(folder: Path, **kwargs: Any) -> DiffusionTraining:

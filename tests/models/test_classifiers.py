@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from adpur import Classifier, ConfigError, WideResNet, load_classifier, save_classifier
-from adpur.models.zoo import build_classifier
+from adpur.models.checkpoints.zoo import build_classifier
 
 
 @pytest.mark.parametrize(

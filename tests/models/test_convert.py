@@ -24,9 +24,9 @@ from adpur import (
 )
 from adpur.cli import main
 from adpur.diffusion.schedule import DiscreteVP, LinearVP
-from adpur.models.convert import Said, convert
-from adpur.models.foreign import from_edm, from_score_sde
-from adpur.models.unpickle import Record, read_pickle
+from adpur.models.checkpoints.convert import Said, convert
+from adpur.models.checkpoints.foreign import from_edm, from_score_sde
+from adpur.models.checkpoints.unpickle import Record, read_pickle
 
 SDE = {"size": 8, "nf": 8, "ch_mult": [1, 2], "blocks": 1, "attn": [4]}
 
@@ -121,7 +121,7 @@ def test_a_storage_inside_a_pickle_cannot_hide_code() -> None:
 
 def test_a_pickle_cannot_alter_the_reader() -> None:
     """BUILD sets attributes of what a name gave; each name gives a fresh object."""
-    from adpur.models import unpickle
+    from adpur.models.checkpoints import unpickle
 
     code = b"ctorch.storage\n_load_from_bytes\n(N}S'__call__'\nI1\nstb."
     Path("build.pkl").write_bytes(code)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from adpur import ConfigError, DiscreteVP, EpsDenoiser, load_denoiser, save_denoiser
 from adpur.diffusion.adapters import DiffusersNet
-from adpur.models.guided import convert_guided
-from adpur.models.guided_layout import read_layout
-from adpur.models.zoo import build_unet
+from adpur.models.checkpoints.guided import convert_guided
+from adpur.models.checkpoints.guided_layout import read_layout
+from adpur.models.checkpoints.zoo import build_unet
 
 
 class Res(nn.Module):

@@ -29,8 +29,8 @@ from adpur import (
 )
 from adpur.diffusion.sample import Sampler
 from adpur.level import Constant
-from adpur.models.fingerprint import fingerprint
-from adpur.models.zoo import build_denoiser
+from adpur.models.checkpoints.fingerprint import fingerprint
+from adpur.models.checkpoints.zoo import build_denoiser
 from adpur.purify.diffusion import Diffusion
 
 SMALL = {"sample_size": 8, "in_channels": 1, "widths": [8, 16], "blocks": [1, 2], "groups": 4}

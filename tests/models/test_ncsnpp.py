@@ -19,10 +19,10 @@ from checkpoints import (
 )
 
 from adpur import ConfigError, NCSNpp
-from adpur.models.fingerprint import fingerprint
-from adpur.models.foreign import from_edm, from_score_sde
+from adpur.models.checkpoints.fingerprint import fingerprint
+from adpur.models.checkpoints.foreign import from_edm, from_score_sde
+from adpur.models.checkpoints.unpickle import Record
 from adpur.models.ncsnpp_blocks import Attention, Block, Resample
-from adpur.models.unpickle import Record
 
 NCSN_OURS = {
     "embedding": "fourier", "encoder": "residual", "noise_mult": 2, "resample_filter": (1, 3, 3, 1),

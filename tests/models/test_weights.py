@@ -12,9 +12,9 @@ from adpur import ConfigError, DiscreteVP, EpsDenoiser, load_denoiser, save_deno
 from adpur.cli import main
 from adpur.cli.entry import USAGE
 from adpur.diffusion.adapters import DiffusersNet, EDMDenoiser, VDenoiser, X0Denoiser
-from adpur.models import known
-from adpur.models.files import shipped_weights
-from adpur.models.zoo import build_unet
+from adpur.models.checkpoints import catalogue as known
+from adpur.models.checkpoints.files import shipped_weights
+from adpur.models.checkpoints.zoo import build_unet
 
 UNET = {
     "sample_size": 8, "in_channels": 1, "out_channels": 1, "layers_per_block": 1,

@@ -42,7 +42,7 @@ from adpur import (
     Threat,
     fgsm,
 )
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.threat.flow import warped
 
 NORMS: list[Norm] = [Linf(), L2()]

@@ -8,8 +8,8 @@ from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data import sets
-from adpur.models.files import find_weights
-from adpur.models.zoo import load_denoiser
+from adpur.models.checkpoints.files import find_weights
+from adpur.models.checkpoints.zoo import load_denoiser
 from adpur.norms import STATISTICS, save_reference
 from adpur.purify.chain import brought
 

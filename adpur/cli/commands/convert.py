@@ -4,8 +4,8 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from adpur.models.convert import KINDS, Said, convert
-from adpur.models.zoo import load_classifier, load_denoiser
+from adpur.models.checkpoints.convert import KINDS, Said, convert
+from adpur.models.checkpoints.zoo import load_classifier, load_denoiser
 
 
 def main(argv: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adpur.models.known import KNOWN, UNKNOWN, Checkpoint, hashed, named, sha256
+from adpur.models.checkpoints.catalogue import KNOWN, UNKNOWN, Checkpoint, hashed, named, sha256
 
 if TYPE_CHECKING:
     from adpur.diffusion.denoiser import Denoiser
@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> int:
 
 def listing() -> Iterator[str]:
     """The table of known checkpoints, then the shipped folders."""
-    from adpur.models.files import shipped_weights
+    from adpur.models.checkpoints.files import shipped_weights
 
     yield f"{'name':19} {'licence':22} {'clean accuracy':27} file"
     for known in KNOWN:
@@ -67,7 +67,7 @@ def _guess(match: Checkpoint | None) -> str:
 
 def folder_lines(name: str) -> Iterator[str]:
     """What a folder of weights holds, once it loads; a ConfigError says why it does not."""
-    from adpur.models.files import find_weights
+    from adpur.models.checkpoints.files import find_weights
 
     folder = find_weights(name)
     lines = _classifier_lines if _classifies(folder / "config.json") else _denoiser_lines
@@ -83,7 +83,7 @@ def _classifies(config: Path) -> bool:
 
 
 def _classifier_lines(folder: Path) -> Iterator[str]:
-    from adpur.models.zoo import load_classifier
+    from adpur.models.checkpoints.zoo import load_classifier
 
     made = load_classifier(folder)
     yield f"    classifier  {type(made.net).__name__}"
@@ -94,8 +94,8 @@ def _classifier_lines(folder: Path) -> Iterator[str]:
 
 
 def _denoiser_lines(folder: Path) -> Iterator[str]:
-    from adpur.models.heads import ADAPTERS, learns_variance
-    from adpur.models.zoo import load_denoiser
+    from adpur.models.checkpoints.heads import ADAPTERS, learns_variance
+    from adpur.models.checkpoints.zoo import load_denoiser
 
     made = _lightly(load_denoiser, folder)
     net: Any = getattr(made, "net", made)

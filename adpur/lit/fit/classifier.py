@@ -14,9 +14,9 @@ from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.fit.training import Annealing, Training
+from adpur.models.checkpoints.zoo import build_classifier, load_classifier, save_classifier
 from adpur.models.classifiers import Classifier
 from adpur.models.networks import Networks
-from adpur.models.zoo import build_classifier, load_classifier, save_classifier
 
 SHOWN = 5_000
 """How many training images a network with a method `initialise` is shown."""

@@ -15,8 +15,8 @@ from adpur.keyed.noise import Noise, Source, Stream
 from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.fit.training import Annealing, Lent, Training
+from adpur.models.checkpoints.zoo import build_denoiser, load_denoiser, save_denoiser
 from adpur.models.networks import Networks
-from adpur.models.zoo import build_denoiser, load_denoiser, save_denoiser
 from adpur.norms import save_reference
 from adpur.types import to_signed
 

@@ -16,9 +16,9 @@ from adpur.lit.data.base import Batch
 from adpur.lit.fit.diffusion import DenoiserTraining
 from adpur.lit.fit.first import FirstImages
 from adpur.lit.fit.training import Training
+from adpur.models.checkpoints.unpickle import read_torch
 from adpur.models.features import Penultimate
 from adpur.models.networks import Networks
-from adpur.models.unpickle import read_torch
 
 
 class FrechetDistance(FirstImages):

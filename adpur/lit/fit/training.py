@@ -21,7 +21,7 @@ from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Source
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.logging.loggers import AutoWandbLogger
-from adpur.models.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.models.networks import Networks
 
 

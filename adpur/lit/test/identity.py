@@ -7,7 +7,7 @@ import torch
 import adpur
 from adpur.defense.defense import Defense
 from adpur.lit.data.base import ImageData
-from adpur.models.fingerprint import architecture, fingerprint
+from adpur.models.checkpoints.fingerprint import architecture, fingerprint
 from adpur.models.networks import Networks
 
 

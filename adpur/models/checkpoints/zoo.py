@@ -16,8 +16,7 @@ from adpur.diffusion.adapters import DiffusersNet, EpsDenoiser
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
-from adpur.models.classifiers import CifarResNet, Classifier
-from adpur.models.files import (
+from adpur.models.checkpoints.files import (
     UNET_FILE,
     find_weights,
     load_into,
@@ -25,10 +24,16 @@ from adpur.models.files import (
     state_of,
     write_json,
 )
-from adpur.models.folder import OWN, build_own, load_own, save_own
-from adpur.models.heads import adapter_of, check_unet, head_of
+from adpur.models.checkpoints.folder import OWN, build_own, load_own, save_own
+from adpur.models.checkpoints.heads import adapter_of, check_unet, head_of
+from adpur.models.checkpoints.scheduler import (
+    load_limit,
+    load_schedule,
+    save_schedule,
+    scheduler_file,
+)
+from adpur.models.classifiers import CifarResNet, Classifier
 from adpur.models.networks import Networks
-from adpur.models.scheduler import load_limit, load_schedule, save_schedule, scheduler_file
 from adpur.models.whitened import WhitenedConvNet
 from adpur.models.wideresnet import WideResNet
 

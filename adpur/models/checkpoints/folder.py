@@ -10,10 +10,15 @@ from adpur.diffusion.adapters import EDMDenoiser, EpsDenoiser
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import VE, DiscreteVP, LinearVP
 from adpur.errors import ConfigError
-from adpur.models import files
+from adpur.models.checkpoints import files
+from adpur.models.checkpoints.scheduler import (
+    load_any_schedule,
+    load_limit,
+    save_schedule,
+    scheduler_file,
+)
 from adpur.models.lean import LeanUNet
 from adpur.models.ncsnpp import NCSNpp
-from adpur.models.scheduler import load_any_schedule, load_limit, save_schedule, scheduler_file
 
 OWN: dict[str, type[nn.Module]] = {"LeanUNet": LeanUNet, "NCSNpp": NCSNpp}
 """Networks `net(x, label)` that rebuild from their `arguments`, by the name they are stored as."""

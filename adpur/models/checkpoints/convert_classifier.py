@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.models import files, zoo
+from adpur.models.checkpoints import files, zoo
 from adpur.models.classifiers import Classifier
 
 

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adpur.errors import ConfigError
-from adpur.models.convert_classifier import read_classifier
+from adpur.models.checkpoints.convert_classifier import read_classifier
+from adpur.models.checkpoints.unpickle import read_torch
+from adpur.models.checkpoints.zoo import load_denoiser
 from adpur.models.networks import Networks
-from adpur.models.unpickle import read_torch
-from adpur.models.zoo import load_denoiser
 
 VARIABLE = "ADPUR_CIFAR10_CLASSIFIER"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -10,7 +10,7 @@ import torch
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
 from adpur.errors import ConfigError
-from adpur.models.files import read_json, write_json
+from adpur.models.checkpoints.files import read_json, write_json
 
 SCHEDULE_FILE = "scheduler_config.json"
 CONTINUOUS: dict[str, type[LinearVP] | type[VE]] = {"LinearVP": LinearVP, "VE": VE}

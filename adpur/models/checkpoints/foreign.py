@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
+from adpur.models.checkpoints.unpickle import Record
 from adpur.models.ncsnpp import NCSNpp
 from adpur.models.ncsnpp_blocks import Attention, Block, ImageDown
-from adpur.models.unpickle import Record
 
 Converted = tuple[dict[str, Any], dict[str, Tensor]]
 """Constructor arguments and a state dict."""

@@ -14,12 +14,12 @@ from torch import Tensor
 from adpur.diffusion.adapters import EDMDenoiser, EpsDenoiser
 from adpur.diffusion.schedule import LinearVP
 from adpur.errors import ConfigError
-from adpur.models import files
-from adpur.models.convert_classifier import convert_classifier, is_classifier
-from adpur.models.folder import build_own, save_own
-from adpur.models.foreign import from_edm, from_score_sde
-from adpur.models.guided import convert_guided
-from adpur.models.unpickle import Record, read_pickle, read_torch
+from adpur.models.checkpoints import files
+from adpur.models.checkpoints.convert_classifier import convert_classifier, is_classifier
+from adpur.models.checkpoints.folder import build_own, save_own
+from adpur.models.checkpoints.foreign import from_edm, from_score_sde
+from adpur.models.checkpoints.guided import convert_guided
+from adpur.models.checkpoints.unpickle import Record, read_pickle, read_torch
 
 KINDS = ("edm", "score_sde", "guided", "classifier")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.models.guided_layout import Hidden, State, heads_fit, hidden_of, read_layout
+from adpur.models.checkpoints.guided_layout import Hidden, State, heads_fit, hidden_of, read_layout
 
 RES = {
     "in_layers.0": "norm1",

@@ -1,0 +1,1 @@
+"""Weights on disk: loading, converting, and where to get them."""
