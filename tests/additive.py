@@ -6,9 +6,9 @@ from torch import Tensor, nn
 
 from adpur import PGD, Attack, Defense, Networks, Noise, Purifier, one_shot
 from adpur.analyse.noisy import CENTRE, Unmoved
-from adpur.analyse.subject import Images, Subject
 from adpur.judging.judge import Bench
 from adpur.judging.trial import Block, Trial
+from adpur.papers.subject import Images, Subject
 
 
 def additive(classifier: nn.Module, n: int, sigma: float, count: int, attack: Attack) -> Subject:

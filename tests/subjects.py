@@ -4,10 +4,10 @@ import torch
 from problems import images, networks
 
 from adpur import PGD, Attack, Defense, Exact, GradientMode, Knowledge, Noise, Purifier
-from adpur.analyse.subject import Images, Subject
 from adpur.diffusion.denoiser import Denoiser
 from adpur.judging.judge import Bench
 from adpur.judging.trial import Block, Trial
+from adpur.papers.subject import Images, Subject
 
 
 def subject(

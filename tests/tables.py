@@ -26,12 +26,12 @@ from adpur import (
     save_classifier,
     save_denoiser,
 )
-from adpur.commands.reproduce import Table
 from adpur.diffusion.adapters import DiffusersNet
 from adpur.lit.data import published
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.models.checkpoints.zoo import build_unet
 from adpur.norms import save_reference
+from adpur.papers.reproduce import Table
 
 CLASSIFIERS = ("wrn", "wide", "resnet", "vgg", "vit")
 

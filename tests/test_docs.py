@@ -33,8 +33,8 @@ from adpur import CifarResNet
 from adpur.attacks.attack import changed
 from adpur.cli import main
 from adpur.cli.entry import MODULES, resolve_config
-from adpur.commands import analyse, reproduce
 from adpur.models.checkpoints.files import find_weights
+from adpur.papers import analyse, reproduce
 from adpur.trust.finding import Level
 from adpur.trust.report import probes, reviews
 

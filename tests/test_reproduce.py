@@ -13,8 +13,8 @@ from tables import parts, read, stand_in, tiny_cifar
 from adpur import ConfigError
 from adpur.cli import entry as cli
 from adpur.cli import main
-from adpur.commands import reproduce
-from adpur.commands.reproduce import missing, recipe, tables
+from adpur.papers import reproduce
+from adpur.papers.reproduce import missing, recipe, tables
 from adpur.report import published
 from adpur.report.published import Cell, comparison, expected
 from adpur.report.results import results

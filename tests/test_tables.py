@@ -10,10 +10,10 @@ from tables import parts, read, rows, stand_in
 import adpur
 from adpur import ConfigError
 from adpur.cli import entry as cli
-from adpur.commands import reproduce
-from adpur.commands.reproduce import fit, score_norms, tables
 from adpur.lit.data import cifar10c
 from adpur.models.checkpoints.catalogue import KNOWN
+from adpur.papers import reproduce
+from adpur.papers.reproduce import fit, score_norms, tables
 from adpur.report import published
 from adpur.report.published import expected
 

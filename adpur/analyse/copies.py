@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.directions import DW_BOX, attacker, average, gradient
-from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
 from adpur.errors import ConfigError
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.statistics import Estimate, mean_accuracy
+from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.subject import Subject
 from adpur.plots import Series
 from adpur.threat.compare import cosine
 from adpur.threat.knowledge import white_box

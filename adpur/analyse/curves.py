@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from adpur.analyse.analysis import Analysis, Answer
 from adpur.analyse.norms import score_norm
-from adpur.analyse.subject import Subject
-from adpur.analyse.sweeps import having, parts
 from adpur.charts.marginal import Over, curves_over_samples
 from adpur.curve import Curve, Linear, Sigmoid
 from adpur.errors import ConfigError
 from adpur.level import Reweighted
+from adpur.papers.analysis import Analysis, Answer
+from adpur.papers.subject import Subject
+from adpur.papers.sweeps import having, parts
 from adpur.plots import Series
 
 POINTS = 201

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-from adpur.analyse.subject import Images, Subject, silent
 from adpur.attacks.attack import changed
 from adpur.attacks.pgd import PGD
 from adpur.errors import ConfigError
 from adpur.judging.statistics import Estimate
 from adpur.judging.trial import Trial
+from adpur.papers.subject import Images, Subject, silent
 from adpur.threat.knowledge import Knowledge, dw_both, white_box
 
 AT_ONCE = 4096

@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.directions import DW_BOX, WHITE_EOT, attacker, iterates, losses
-from adpur.analyse.subject import Subject
 from adpur.charts.maps import Surface, Track, surfaces
 from adpur.errors import ConfigError
+from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.subject import Subject
 from adpur.types import expand
 
 

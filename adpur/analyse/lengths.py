@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from adpur.analyse.analysis import Analysis, Answer
-from adpur.analyse.subject import Subject
-from adpur.analyse.sweeps import At, around, having, over, with_purifier
 from adpur.diffusion.grid import Grid, Subsequence
 from adpur.errors import ConfigError
 from adpur.level import Constant
+from adpur.papers.analysis import Analysis, Answer
+from adpur.papers.subject import Subject
+from adpur.papers.sweeps import At, around, having, over, with_purifier
 from adpur.purify.base import replaced
 from adpur.purify.diffusion import Diffusion
 from adpur.threat.knowledge import replay

@@ -7,10 +7,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adpur.analyse.subject import Images, Subject, right
-from adpur.analyse.sweeps import with_purifier
 from adpur.judging.judge import judge
 from adpur.level import Constant, NoiseLevel
+from adpur.papers.subject import Images, Subject, right
+from adpur.papers.sweeps import with_purifier
 from adpur.purify.base import Seen, replaced
 from adpur.threat.knowledge import Knowledge
 from adpur.types import to_unit

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
-from adpur.analyse.paths import draws, perturbations, purified, signs_length
-from adpur.analyse.subject import Subject
 from adpur.charts.matrices import Map, correlations
 from adpur.errors import ConfigError
+from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.paths import draws, perturbations, purified, signs_length
+from adpur.papers.subject import Subject
 
 OTHER_NOISE, OTHER_INPUT = "same input, other noise", "other inputs, same noise"
 Matrix = NDArray[np.float64]

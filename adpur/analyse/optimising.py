@@ -3,12 +3,12 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from adpur.analyse.analysis import Analysis, Answer
-from adpur.analyse.subject import Subject
-from adpur.analyse.sweeps import At, having, over, with_purifier
 from adpur.attacks.attack import changed
 from adpur.errors import ConfigError
 from adpur.judging.trial import Block
+from adpur.papers.analysis import Analysis, Answer
+from adpur.papers.subject import Subject
+from adpur.papers.sweeps import At, having, over, with_purifier
 from adpur.purify.base import replaced
 from adpur.purify.objective import SR, Anchored, Diff, Objective
 from adpur.purify.scoreopt import ScoreOpt

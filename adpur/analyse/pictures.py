@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.geometry import known
-from adpur.analyse.paths import walk
-from adpur.analyse.subject import Images, Subject
 from adpur.charts.strips import Strip, strips
 from adpur.errors import ConfigError
 from adpur.keyed.rows import in_calls
+from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.paths import walk
+from adpur.papers.subject import Images, Subject
 from adpur.types import to_unit
 
 

@@ -239,8 +239,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     print("\n".join(table(args.trials)))
     if args.out:
-        from adpur.analyse.analysis import write
         from adpur.analyse.dimension import over_dimension
+        from adpur.papers.analysis import write
 
         about = {"command": ["python", "-m", "adpur.analyse.replay", *sys.argv[1:]]} | of_versions()
         for file in write(over_dimension(args.trials), args.out / "theorem-1", about):

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from adpur.analyse.analysis import Analysis, Answer
-from adpur.analyse.subject import Subject
-from adpur.analyse.sweeps import At, having, over, parts, with_purifier
 from adpur.curve import Curve, Linear, Sigmoid
 from adpur.errors import ConfigError
 from adpur.level import Reweighted
+from adpur.papers.analysis import Analysis, Answer
+from adpur.papers.subject import Subject
+from adpur.papers.sweeps import At, having, over, parts, with_purifier
 from adpur.purify.base import replaced
 from adpur.purify.diffusion import Diffusion
 

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import IncrementalPCA
 
-from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.matrices import placed
-from adpur.analyse.paths import draws, perturbations, purified, signs_length
-from adpur.analyse.subject import Subject
 from adpur.charts.spectra import spectra
 from adpur.errors import ConfigError
+from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.paths import draws, perturbations, purified, signs_length
+from adpur.papers.subject import Subject
 
 EDGES = np.linspace(-1, 1, 101)
 LEVEL = 0.9

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from adpur.analyse.analysis import Analysis, Answer, Cell, purifying
 from adpur.analyse.directions import DW_BOX, WHITE, WHITE_EOT, Setting, attacker, iterates, losses
-from adpur.analyse.subject import Subject
 from adpur.charts.journeys import Journeys, journeys
 from adpur.charts.maps import Track
 from adpur.errors import ConfigError
 from adpur.judging.trial import Trial
+from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.subject import Subject
 
 SETTINGS = (DW_BOX, WHITE_EOT, WHITE)
 

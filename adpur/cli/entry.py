@@ -136,7 +136,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name in MODULES:
         from importlib import import_module
 
-        home = "adpur.commands" if name in PAPERS else "adpur.cli.commands"
+        home = "adpur.papers" if name in PAPERS else "adpur.cli.commands"
         command: Callable[[Sequence[str]], int] = import_module(f"{home}.{name}").main
         return command
     import difflib

@@ -8,7 +8,7 @@ from analysed import NETWORKS, analysed, in_colour
 
 from adpur.analyse.norms import NormOverEps
 from adpur.cli import main
-from adpur.commands.analyse import ANALYSES, figures, find
+from adpur.papers.analyse import ANALYSES, figures, find
 
 CONFIG = (
     NETWORKS

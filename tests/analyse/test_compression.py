@@ -13,8 +13,8 @@ from toy import SSNI
 
 from adpur import L2, PGD, Ancestral, ConfigError, Constant, Diffusion, Linf, Strided
 from adpur.analyse.compression import Compression, jacobian, ranked, rate
-from adpur.analyse.paths import draws, purified
 from adpur.diffusion.schedule import DiscreteVP
+from adpur.papers.paths import draws, purified
 
 FACTOR = factors([60, 40, 20, 0])[-1]
 NOISY = Diffusion(Constant(60), Strided(20), Ancestral(eta=1), inject=False)

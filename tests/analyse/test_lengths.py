@@ -26,7 +26,7 @@ from adpur.analyse.lengths import (
     _sparse,
     replayed,
 )
-from adpur.analyse.sweeps import around
+from adpur.papers.sweeps import around
 
 ROW = Diffusion(Constant(60), Strided(20))
 

@@ -26,9 +26,9 @@ from adpur.analyse.curves import Reweighting
 from adpur.analyse.levels import AtLevel, at_level
 from adpur.analyse.norms import score_norm
 from adpur.analyse.strips import LevelStrips, own_choice
-from adpur.analyse.subject import Subject
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.norms import Reference
+from adpur.papers.subject import Subject
 from adpur.threat.knowledge import Knowledge
 from adpur.types import to_signed, to_unit
 

@@ -27,7 +27,6 @@ from adpur import (
     Square,
     Strided,
 )
-from adpur.analyse.analysis import Analysis
 from adpur.analyse.copies import EotDirection
 from adpur.analyse.geometry import PathGeometry
 from adpur.analyse.known import KnowledgeAccuracy
@@ -37,10 +36,11 @@ from adpur.analyse.norms import NormOverTime
 from adpur.analyse.optimising import EotAccuracy
 from adpur.analyse.reweighting import BiasAccuracy
 from adpur.analyse.semi import SemiLoss
-from adpur.analyse.subject import Subject
-from adpur.analyse.sweeps import around
 from adpur.analyse.trajectories import Trajectories
 from adpur.defense.gradient import Exact
+from adpur.papers.analysis import Analysis
+from adpur.papers.subject import Subject
+from adpur.papers.sweeps import around
 from adpur.purify.presets import scoreopt_o
 
 DDPM = Diffusion(Constant(60), Strided(30))

@@ -25,10 +25,10 @@ from adpur import (
     Strided,
 )
 from adpur.analyse.geometry import PathGeometry, measured
-from adpur.analyse.paths import draws, perturbations, purified, walk
 from adpur.analyse.pictures import PurificationStrips, hexadecimal
 from adpur.defense.defense import Defense
 from adpur.diffusion.schedule import DiscreteVP
+from adpur.papers.paths import draws, perturbations, purified, walk
 from adpur.purify.base import Purifier
 from adpur.types import to_signed
 

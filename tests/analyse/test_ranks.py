@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from adpur import ConfigError, Constant, Defense, Diffusion, Networks, Noise, Strided
 from adpur.analyse.ranks import RankHistograms
-from adpur.analyse.subject import Images, Subject
 from adpur.figures import binned_ranks
 from adpur.lit.data.base import Split
+from adpur.papers.subject import Images, Subject
 
 DIFFPURE = Diffusion(Constant(60), Strided(30))
 

@@ -29,13 +29,13 @@ from adpur import (
     Sigmoid,
     Strided,
 )
-from adpur.analyse.analysis import Answer, Cell
 from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
 from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
-from adpur.analyse.subject import Subject
-from adpur.analyse.sweeps import At, having, measured, over, parts, with_purifier
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.norms import Reference
+from adpur.papers.analysis import Answer, Cell
+from adpur.papers.subject import Subject
+from adpur.papers.sweeps import At, having, measured, over, parts, with_purifier
 from adpur.purify.base import Purifier
 from adpur.purify.chain import Chain
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from adpur.analyse.subject import Subject
 from adpur.errors import ConfigError
 from adpur.figures import save
+from adpur.papers.subject import Subject
 
 Cell = str | int | float
 

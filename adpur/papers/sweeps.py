@@ -6,8 +6,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from adpur.analyse.analysis import Answer
-from adpur.analyse.subject import Subject
 from adpur.charts.lines import Plot, panels
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
@@ -16,6 +14,8 @@ from adpur.judging.scoreboard import CLEAN, Outcome
 from adpur.judging.statistics import mean_accuracy
 from adpur.judging.trial import Block
 from adpur.level import NoiseLevel
+from adpur.papers.analysis import Answer
+from adpur.papers.subject import Subject
 from adpur.plots import Series
 from adpur.purify.base import Purifier
 from adpur.purify.diffusion import Diffusion

@@ -16,7 +16,6 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.agreement import GradientAgreement
-from adpur.analyse.analysis import Analysis, write
 from adpur.analyse.compression import Compression
 from adpur.analyse.copies import EotDirection
 from adpur.analyse.curves import Reweighting
@@ -33,11 +32,12 @@ from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.analyse.semi import SemiLoss
 from adpur.analyse.spectrum import DirectionSpectrum
 from adpur.analyse.strips import LevelStrips
-from adpur.analyse.subject import identity, subjects
 from adpur.analyse.trajectories import Trajectories
 from adpur.cli.explain import explain
 from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
+from adpur.papers.analysis import Analysis, write
+from adpur.papers.subject import identity, subjects
 
 ANALYSES: dict[str, type[Analysis]] = {
     # SSNI
@@ -129,7 +129,7 @@ def _imported(path: str) -> type[Analysis]:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"no analysis {path!r}: {error}") from error
     if not (isinstance(found, type) and issubclass(found, Analysis)):
-        raise ConfigError(f"expected a subclass of adpur.analyse.analysis.Analysis, got {path}")
+        raise ConfigError(f"expected a subclass of adpur.papers.analysis.Analysis, got {path}")
     return found
 
 

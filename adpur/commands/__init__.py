@@ -1,1 +1,0 @@
-"""Commands that are not Lightning stages, one module each with a `main(argv)`."""
