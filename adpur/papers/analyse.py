@@ -17,25 +17,25 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.agreement import GradientAgreement
 from adpur.analyse.compression import Compression
-from adpur.analyse.copies import EotDirection
 from adpur.analyse.curves import Reweighting
 from adpur.analyse.geometry import PathGeometry
-from adpur.analyse.known import KnowledgeAccuracy
-from adpur.analyse.landscape import LossLandscape
 from adpur.analyse.lengths import LengthAccuracy, SubsequenceAccuracy
 from adpur.analyse.matrices import DirectionMatrices
 from adpur.analyse.norms import NormOverEps, NormOverTime
 from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
 from adpur.analyse.pictures import PurificationStrips
-from adpur.analyse.ranks import RankHistograms
 from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
-from adpur.analyse.semi import SemiLoss
 from adpur.analyse.spectrum import DirectionSpectrum
 from adpur.analyse.strips import LevelStrips
-from adpur.analyse.trajectories import Trajectories
 from adpur.cli.explain import explain
 from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
+from adpur.papers.addt.eot_direction import EotDirection
+from adpur.papers.addt.knowledge_accuracy import KnowledgeAccuracy
+from adpur.papers.addt.landscape import LossLandscape
+from adpur.papers.addt.ranks import RankHistograms
+from adpur.papers.addt.semi import SemiLoss
+from adpur.papers.addt.trajectories import Trajectories
 from adpur.papers.analysis import Analysis, write
 from adpur.papers.subject import identity, subjects
 

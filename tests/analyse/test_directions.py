@@ -12,11 +12,19 @@ from scipy import stats
 from subjects import subject
 
 from adpur import ConfigError, Constant, Diffusion, Knowledge, Strided
-from adpur.analyse import directions
-from adpur.analyse.directions import DW_BOX, WHITE, WHITE_EOT, attacker, average, iterates, losses
-from adpur.analyse.landscape import LossLandscape, Plane
-from adpur.analyse.trajectories import Trajectories, embedded, nth
 from adpur.keyed.noise import Source
+from adpur.papers.addt import directions
+from adpur.papers.addt.directions import (
+    DW_BOX,
+    WHITE,
+    WHITE_EOT,
+    attacker,
+    average,
+    iterates,
+    losses,
+)
+from adpur.papers.addt.landscape import LossLandscape, Plane
+from adpur.papers.addt.trajectories import Trajectories, embedded, nth
 from adpur.papers.subject import Subject
 
 DDPM = Diffusion(Constant(300), Strided(150))

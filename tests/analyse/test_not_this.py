@@ -27,17 +27,17 @@ from adpur import (
     Square,
     Strided,
 )
-from adpur.analyse.copies import EotDirection
 from adpur.analyse.geometry import PathGeometry
-from adpur.analyse.known import KnowledgeAccuracy
-from adpur.analyse.landscape import LossLandscape
 from adpur.analyse.lengths import LengthAccuracy, SubsequenceAccuracy
 from adpur.analyse.norms import NormOverTime
 from adpur.analyse.optimising import EotAccuracy
 from adpur.analyse.reweighting import BiasAccuracy
-from adpur.analyse.semi import SemiLoss
-from adpur.analyse.trajectories import Trajectories
 from adpur.defense.gradient import Exact
+from adpur.papers.addt.eot_direction import EotDirection
+from adpur.papers.addt.knowledge_accuracy import KnowledgeAccuracy
+from adpur.papers.addt.landscape import LossLandscape
+from adpur.papers.addt.semi import SemiLoss
+from adpur.papers.addt.trajectories import Trajectories
 from adpur.papers.analysis import Analysis
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import around

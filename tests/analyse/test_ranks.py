@@ -10,9 +10,9 @@ from subjects import subject
 from torch import Tensor, nn
 
 from adpur import ConfigError, Constant, Defense, Diffusion, Networks, Noise, Strided
-from adpur.analyse.ranks import RankHistograms
 from adpur.figures import binned_ranks
 from adpur.lit.data.base import Split
+from adpur.papers.addt.ranks import RankHistograms
 from adpur.papers.subject import Images, Subject
 
 DIFFPURE = Diffusion(Constant(60), Strided(30))

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adpur.analyse.directions import DW_BOX, attacker, average, gradient
 from adpur.charts.lines import Plot, panels
 from adpur.errors import ConfigError
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.statistics import Estimate, mean_accuracy
+from adpur.papers.addt.directions import DW_BOX, attacker, average, gradient
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.subject import Subject
 from adpur.plots import Series

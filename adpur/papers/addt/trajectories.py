@@ -9,11 +9,19 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from adpur.analyse.directions import DW_BOX, WHITE, WHITE_EOT, Setting, attacker, iterates, losses
 from adpur.charts.journeys import Journeys, journeys
 from adpur.charts.maps import Track
 from adpur.errors import ConfigError
 from adpur.judging.trial import Trial
+from adpur.papers.addt.directions import (
+    DW_BOX,
+    WHITE,
+    WHITE_EOT,
+    Setting,
+    attacker,
+    iterates,
+    losses,
+)
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.subject import Subject
 
