@@ -9,12 +9,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from adpur.analyse.norms import banded, spread
-from adpur.charts.compressions import Points, compressions
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
 from adpur.keyed.rows import mapped
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.compressions import Points, compressions
 from adpur.papers.paths import draws, parts, perturbations, purified, signs_length
 from adpur.papers.subject import Subject, right
 from adpur.purify.base import Context

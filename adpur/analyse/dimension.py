@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from adpur.analyse.replay import NoisyBall, NoisyHalfSpace, Setting
-from adpur.charts.bounds import Bounded, bounds
 from adpur.papers.analysis import Answer, Cell
+from adpur.papers.charts.bounds import Bounded, bounds
 
 MEASURED = (2, 4, 8, 16, 32, 64, 128, 256)
 CURVES: dict[str, Callable[[int], Setting]] = {

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from adpur.analyse.norms import banded, spread
-from adpur.charts.descent import Descent, descents
 from adpur.errors import ConfigError
 from adpur.judging.trial import Trial
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.descent import Descent, descents
 from adpur.papers.paths import Path, walk
 from adpur.papers.subject import Subject
 from adpur.threat.knowledge import replay

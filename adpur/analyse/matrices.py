@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from adpur.charts.matrices import Map, correlations
 from adpur.errors import ConfigError
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.matrices import Map, correlations
 from adpur.papers.paths import draws, perturbations, purified, signs_length
 from adpur.papers.subject import Subject
 

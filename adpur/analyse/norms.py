@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adpur.charts.lines import Plot, panels
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Stream
 from adpur.keyed.rows import in_calls
 from adpur.level import ScoreNorm
 from adpur.papers.analysis import Analysis, Answer, purifying
+from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Images, Subject
 from adpur.plots import Series
 from adpur.types import to_signed

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from sklearn.decomposition import IncrementalPCA
 
 from adpur.analyse.matrices import placed
-from adpur.charts.spectra import spectra
 from adpur.errors import ConfigError
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.spectra import spectra
 from adpur.papers.paths import draws, perturbations, purified, signs_length
 from adpur.papers.subject import Subject
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from adpur.charts.lines import Plot, panels
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.judging.judge import judge
@@ -15,6 +14,7 @@ from adpur.judging.statistics import mean_accuracy
 from adpur.judging.trial import Block
 from adpur.level import NoiseLevel
 from adpur.papers.analysis import Answer
+from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Subject
 from adpur.plots import Series
 from adpur.purify.base import Purifier

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adpur.charts.lines import Plot, panels
 from adpur.errors import ConfigError
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.papers.addt.directions import DW_BOX, attacker, average, gradient
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Subject
 from adpur.plots import Series
 from adpur.threat.compare import cosine

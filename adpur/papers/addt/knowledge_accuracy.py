@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from adpur.charts.bars import Bars, bars
 from adpur.diffusion.grid import Inclusive, Strided
 from adpur.errors import ConfigError
 from adpur.judging.judge import Verdict, judge
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.bars import Bars, bars
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import with_purifier
 from adpur.purify.diffusion import Diffusion

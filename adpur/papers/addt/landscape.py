@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adpur.charts.maps import Surface, Track, surfaces
 from adpur.errors import ConfigError
 from adpur.papers.addt.directions import DW_BOX, WHITE_EOT, attacker, iterates, losses
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.maps import Surface, Track, surfaces
 from adpur.papers.subject import Subject
 from adpur.types import expand
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from adpur.charts.lines import Plot, panels
 from adpur.errors import ConfigError
 from adpur.judging.statistics import Estimate
 from adpur.keyed.noise import Stream
 from adpur.papers.addt.directions import average, gradient, losses
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Subject
 from adpur.plots import Series
 from adpur.threat.ball import Linf

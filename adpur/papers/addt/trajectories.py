@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from adpur.charts.journeys import Journeys, journeys
-from adpur.charts.maps import Track
 from adpur.errors import ConfigError
 from adpur.judging.trial import Trial
 from adpur.papers.addt.directions import (
@@ -23,6 +21,8 @@ from adpur.papers.addt.directions import (
     losses,
 )
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
+from adpur.papers.charts.journeys import Journeys, journeys
+from adpur.papers.charts.maps import Track
 from adpur.papers.subject import Subject
 
 SETTINGS = (DW_BOX, WHITE_EOT, WHITE)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from adpur.charts.style import CHART_STYLE, looks, sheet
+from adpur.papers.charts.style import CHART_STYLE, looks, sheet
 from adpur.plots import Series, curve, legend, ticks
 
 

@@ -7,7 +7,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adpur.charts.style import CHART_STYLE, looks, sheet
+from adpur.papers.charts.style import CHART_STYLE, looks, sheet
 from adpur.plots import Series, curve, legend, ticks
 
 

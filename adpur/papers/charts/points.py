@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adpur.charts.style import CHART_STYLE, looks, sheet
+from adpur.papers.charts.style import CHART_STYLE, looks, sheet
 from adpur.plots import legend
 
 Arm = Sequence[float]

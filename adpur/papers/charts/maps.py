@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from adpur.charts.style import CHART_STYLE, looks, sheet
 from adpur.figures import COLUMN_WIDTH
+from adpur.papers.charts.style import CHART_STYLE, looks, sheet
 from adpur.plots import legend
 
 SHADES = "YlOrBr"

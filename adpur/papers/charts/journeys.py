@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from adpur.charts.maps import SHADES, Track
-from adpur.charts.style import CHART_STYLE, looks, sheet
+from adpur.papers.charts.maps import SHADES, Track
+from adpur.papers.charts.style import CHART_STYLE, looks, sheet
 from adpur.plots import legend
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adpur.charts.style import CHART_STYLE, looks, sheet
 from adpur.figures import COLUMN_WIDTH, FILLS
+from adpur.papers.charts.style import CHART_STYLE, looks, sheet
 from adpur.plots import INK, Series, legend
 
 BINS, MARKERS = 40, 9

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from adpur.charts.style import CHART_STYLE, sheet
 from adpur.figures import COLUMN_WIDTH, FILLS, pixels
 from adpur.judging.statistics import Estimate
+from adpur.papers.charts.style import CHART_STYLE, sheet
 from adpur.plots import INK, legend
 
 TILE = 0.58

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from adpur.charts.style import CHART_STYLE, looks, sheet
 from adpur.judging.statistics import Estimate
+from adpur.papers.charts.style import CHART_STYLE, looks, sheet
 from adpur.plots import INK, legend, ticks
 
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from adpur.charts.style import CHART_STYLE, sheet
 from adpur.figures import COLUMN_WIDTH, pixels
+from adpur.papers.charts.style import CHART_STYLE, sheet
 
 
 class Strip(NamedTuple):

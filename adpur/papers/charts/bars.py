@@ -8,9 +8,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adpur.charts.style import CHART_STYLE, sheet
 from adpur.figures import FILLS
 from adpur.judging.statistics import Estimate
+from adpur.papers.charts.style import CHART_STYLE, sheet
 from adpur.plots import legend
 
 

@@ -1,1 +1,0 @@
-"""Figures of analyses: one column of a paper wide, in the reports' house style."""

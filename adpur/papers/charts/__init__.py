@@ -1,0 +1,1 @@
+"""Figures of analyses: one column of a paper wide, in the reports' style."""
