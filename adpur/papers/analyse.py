@@ -16,16 +16,10 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
 from adpur.analyse.agreement import GradientAgreement
-from adpur.analyse.compression import Compression
 from adpur.analyse.curves import Reweighting
-from adpur.analyse.geometry import PathGeometry
-from adpur.analyse.lengths import LengthAccuracy, SubsequenceAccuracy
-from adpur.analyse.matrices import DirectionMatrices
 from adpur.analyse.norms import NormOverEps, NormOverTime
 from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
-from adpur.analyse.pictures import PurificationStrips
 from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
-from adpur.analyse.spectrum import DirectionSpectrum
 from adpur.analyse.strips import LevelStrips
 from adpur.cli.explain import explain
 from adpur.cli.values import load_yaml
@@ -37,6 +31,12 @@ from adpur.papers.addt.ranks import RankHistograms
 from adpur.papers.addt.semi import SemiLoss
 from adpur.papers.addt.trajectories import Trajectories
 from adpur.papers.analysis import Analysis, write
+from adpur.papers.revpure.compression import Compression
+from adpur.papers.revpure.geometry import PathGeometry
+from adpur.papers.revpure.lengths import LengthAccuracy, SubsequenceAccuracy
+from adpur.papers.revpure.matrices import DirectionMatrices
+from adpur.papers.revpure.pictures import PurificationStrips
+from adpur.papers.revpure.spectrum import DirectionSpectrum
 from adpur.papers.subject import identity, subjects
 
 ANALYSES: dict[str, type[Analysis]] = {

@@ -12,9 +12,9 @@ from torch import Tensor
 from toy import SSNI
 
 from adpur import L2, PGD, Ancestral, ConfigError, Constant, Diffusion, Linf, Strided
-from adpur.analyse.compression import Compression, jacobian, ranked, rate
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.papers.paths import draws, purified
+from adpur.papers.revpure.compression import Compression, jacobian, ranked, rate
 
 FACTOR = factors([60, 40, 20, 0])[-1]
 NOISY = Diffusion(Constant(60), Strided(20), Ancestral(eta=1), inject=False)
@@ -122,6 +122,6 @@ def test_options(wrong: dict[str, object]) -> None:
 
 
 def test_large_images_have_no_whole_jacobian(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adpur.analyse.compression.LARGEST", 15)
+    monkeypatch.setattr("adpur.papers.revpure.compression.LARGEST", 15)
     with pytest.raises(ConfigError, match=r"at most 15 values .* got 16; --spectra=0"):
         Compression(attacked=False).ask([subject(NOISY)])

@@ -18,7 +18,7 @@ from adpur import (
     Strided,
     Subsequence,
 )
-from adpur.analyse.lengths import (
+from adpur.papers.revpure.lengths import (
     AROUND,
     LengthAccuracy,
     SubsequenceAccuracy,

@@ -27,8 +27,6 @@ from adpur import (
     Square,
     Strided,
 )
-from adpur.analyse.geometry import PathGeometry
-from adpur.analyse.lengths import LengthAccuracy, SubsequenceAccuracy
 from adpur.analyse.norms import NormOverTime
 from adpur.analyse.optimising import EotAccuracy
 from adpur.analyse.reweighting import BiasAccuracy
@@ -39,6 +37,8 @@ from adpur.papers.addt.landscape import LossLandscape
 from adpur.papers.addt.semi import SemiLoss
 from adpur.papers.addt.trajectories import Trajectories
 from adpur.papers.analysis import Analysis
+from adpur.papers.revpure.geometry import PathGeometry
+from adpur.papers.revpure.lengths import LengthAccuracy, SubsequenceAccuracy
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import around
 from adpur.purify.presets import scoreopt_o

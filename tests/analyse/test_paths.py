@@ -24,11 +24,11 @@ from adpur import (
     ScoreOpt,
     Strided,
 )
-from adpur.analyse.geometry import PathGeometry, measured
-from adpur.analyse.pictures import PurificationStrips, hexadecimal
 from adpur.defense.defense import Defense
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.papers.paths import draws, perturbations, purified, walk
+from adpur.papers.revpure.geometry import PathGeometry, measured
+from adpur.papers.revpure.pictures import PurificationStrips, hexadecimal
 from adpur.purify.base import Purifier
 from adpur.types import to_signed
 

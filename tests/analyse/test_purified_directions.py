@@ -9,11 +9,11 @@ from test_paths import CENTRED, REVERSE, factors
 from torch import Tensor
 
 from adpur import VE, Ancestral, ConfigError, Constant, Diffusion, OneShot, Strided
-from adpur.analyse.matrices import DirectionMatrices, outside
-from adpur.analyse.spectrum import BEFORE, DirectionSpectrum, Tally
 from adpur.diffusion.denoiser import Denoiser
 from adpur.papers.analysis import Answer
 from adpur.papers.paths import draws, perturbations
+from adpur.papers.revpure.matrices import DirectionMatrices, outside
+from adpur.papers.revpure.spectrum import BEFORE, DirectionSpectrum, Tally
 
 FIXED = Diffusion(Constant(60), Strided(30), Ancestral(eta=0), inject=False)
 RANDOM = Diffusion(Constant(60), Strided(30))

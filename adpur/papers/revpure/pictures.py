@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adpur.analyse.geometry import known
 from adpur.errors import ConfigError
 from adpur.keyed.rows import in_calls
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.charts.strips import Strip, strips
 from adpur.papers.paths import walk
+from adpur.papers.revpure.geometry import known
 from adpur.papers.subject import Images, Subject
 from adpur.types import to_unit
 

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.decomposition import IncrementalPCA
 
-from adpur.analyse.matrices import placed
 from adpur.errors import ConfigError
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.charts.spectra import spectra
 from adpur.papers.paths import draws, perturbations, purified, signs_length
+from adpur.papers.revpure.matrices import placed
 from adpur.papers.subject import Subject
 
 EDGES = np.linspace(-1, 1, 101)
