@@ -16,7 +16,7 @@ _HOMES = {
     ],
     "adpur.addt.objective": ["DenoisingLoss", "EDMWeighted", "EpsMSE"],
     "adpur.addt.perturbation": ["Clean", "Perturbation", "Weight"],
-    "adpur.analyse.replay": ["NoisyBall", "NoisyHalfSpace"],
+    "adpur.papers.revpure.theorem.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.corrector": ["Corrected"],
     "adpur.curve": ["Curve", "Flat", "Linear", "Sigmoid"],
     "adpur.defense.defense": ["Defense", "Prediction"],

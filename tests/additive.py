@@ -5,9 +5,9 @@ from problems import SHAPE, GaussianDenoiser, LinearClassifier, images
 from torch import Tensor, nn
 
 from adpur import PGD, Attack, Defense, Networks, Noise, Purifier, one_shot
-from adpur.analyse.noisy import CENTRE, Unmoved
 from adpur.judging.judge import Bench
 from adpur.judging.trial import Block, Trial
+from adpur.papers.revpure.theorem.noisy import CENTRE, Unmoved
 from adpur.papers.subject import Images, Subject
 
 

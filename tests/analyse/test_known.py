@@ -21,10 +21,10 @@ from adpur import (
     Stream,
     Strided,
 )  # fmt: skip
-from adpur.analyse.noisy import Ball, HalfSpace
 from adpur.papers.addt.eot_direction import EotDirection
 from adpur.papers.addt.knowledge_accuracy import KnowledgeAccuracy
 from adpur.papers.addt.semi import SemiLoss, signs
+from adpur.papers.revpure.theorem.noisy import Ball, HalfSpace
 
 DDPM = Diffusion(Constant(300), Strided(150))
 DDIM = Diffusion(Constant(300), Strided(150), Ancestral(eta=0))

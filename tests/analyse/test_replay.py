@@ -3,7 +3,7 @@
 import pytest
 
 from adpur import ConfigError, NoisyBall, NoisyHalfSpace
-from adpur.analyse.replay import Setting, settings
+from adpur.papers.revpure.theorem.replay import Setting, settings
 
 LEVEL = 0.9999
 MEASURED: list[Setting] = [

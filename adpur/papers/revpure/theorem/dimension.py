@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from adpur.analyse.replay import NoisyBall, NoisyHalfSpace, Setting
 from adpur.papers.analysis import Answer, Cell
 from adpur.papers.charts.bounds import Bounded, bounds
+from adpur.papers.revpure.theorem.replay import NoisyBall, NoisyHalfSpace, Setting
 
 MEASURED = (2, 4, 8, 16, 32, 64, 128, 256)
 CURVES: dict[str, Callable[[int], Setting]] = {

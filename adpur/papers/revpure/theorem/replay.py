@@ -1,7 +1,7 @@
 """RevPure's Theorem 1 and Corollary 2.1, measured on the code that evaluates real defences.
 
 A classifier F behind additive Gaussian noise P (equation 4): an image is fooled when F is wrong
-at x + eta. Lengths are in units of sigma. `python -m adpur.analyse.replay` prints the table;
+at x + eta. Lengths are in units of sigma. `python -m adpur.papers.revpure.theorem.replay` prints the table;
 `--out FOLDER` draws it over the dimension.
 """
 
@@ -19,7 +19,6 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from adpur.analyse.noisy import CENTRE, Ball, HalfSpace, Newton, Unmoved
 from adpur.attacks.attack import Attack
 from adpur.attacks.pgd import PGD
 from adpur.defense.defense import Defense
@@ -29,6 +28,7 @@ from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.keyed.noise import Noise
 from adpur.lit.test.identity import of_versions
 from adpur.models.networks import Networks
+from adpur.papers.revpure.theorem.noisy import CENTRE, Ball, HalfSpace, Newton, Unmoved
 from adpur.purify.presets import one_shot
 from adpur.threat.ball import L2
 from adpur.threat.knowledge import Knowledge
@@ -233,16 +233,18 @@ def table(trials: int = 2000) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table; where a folder is given, draw success over the dimension into it too."""
-    parser = ArgumentParser("python -m adpur.analyse.replay", description=__doc__)
+    parser = ArgumentParser("python -m adpur.papers.revpure.theorem.replay", description=__doc__)
     parser.add_argument("--trials", type=int, default=2000, help="attacks on each setting")
     parser.add_argument("--out", type=Path, help="folder for the figure; about a minute more")
     args = parser.parse_args(argv)
     print("\n".join(table(args.trials)))
     if args.out:
-        from adpur.analyse.dimension import over_dimension
         from adpur.papers.analysis import write
+        from adpur.papers.revpure.theorem.dimension import over_dimension
 
-        about = {"command": ["python", "-m", "adpur.analyse.replay", *sys.argv[1:]]} | of_versions()
+        about = {
+            "command": ["python", "-m", "adpur.papers.revpure.theorem.replay", *sys.argv[1:]]
+        } | of_versions()
         for file in write(over_dimension(args.trials), args.out / "theorem-1", about):
             print(file)
 

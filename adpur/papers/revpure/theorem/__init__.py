@@ -1,0 +1,1 @@
+"""RevPure's Theorem 1: `python -m adpur.papers.revpure.theorem`."""
