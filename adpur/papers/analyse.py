@@ -15,10 +15,8 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
-from adpur.analyse.agreement import GradientAgreement
 from adpur.analyse.curves import Reweighting
 from adpur.analyse.norms import NormOverEps, NormOverTime
-from adpur.analyse.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
 from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.analyse.strips import LevelStrips
 from adpur.cli.explain import explain
@@ -37,6 +35,8 @@ from adpur.papers.revpure.lengths import LengthAccuracy, SubsequenceAccuracy
 from adpur.papers.revpure.matrices import DirectionMatrices
 from adpur.papers.revpure.pictures import PurificationStrips
 from adpur.papers.revpure.spectrum import DirectionSpectrum
+from adpur.papers.scoreopt.agreement import GradientAgreement
+from adpur.papers.scoreopt.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
 from adpur.papers.subject import identity, subjects
 
 ANALYSES: dict[str, type[Analysis]] = {

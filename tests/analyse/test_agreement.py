@@ -19,7 +19,7 @@ from adpur import (
     Strided,
     Substitute,
 )
-from adpur.analyse.agreement import Agreement, GradientAgreement, agreement
+from adpur.papers.scoreopt.agreement import Agreement, GradientAgreement, agreement
 
 DIFFPURE = Diffusion(Constant(60), Strided(30))
 

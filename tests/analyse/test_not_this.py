@@ -28,7 +28,6 @@ from adpur import (
     Strided,
 )
 from adpur.analyse.norms import NormOverTime
-from adpur.analyse.optimising import EotAccuracy
 from adpur.analyse.reweighting import BiasAccuracy
 from adpur.defense.gradient import Exact
 from adpur.papers.addt.eot_direction import EotDirection
@@ -39,6 +38,7 @@ from adpur.papers.addt.trajectories import Trajectories
 from adpur.papers.analysis import Analysis
 from adpur.papers.revpure.geometry import PathGeometry
 from adpur.papers.revpure.lengths import LengthAccuracy, SubsequenceAccuracy
+from adpur.papers.scoreopt.optimising import EotAccuracy
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import around
 from adpur.purify.presets import scoreopt_o
