@@ -15,10 +15,6 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, set_loader
 
-from adpur.analyse.curves import Reweighting
-from adpur.analyse.norms import NormOverEps, NormOverTime
-from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
-from adpur.analyse.strips import LevelStrips
 from adpur.cli.explain import explain
 from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
@@ -37,6 +33,10 @@ from adpur.papers.revpure.pictures import PurificationStrips
 from adpur.papers.revpure.spectrum import DirectionSpectrum
 from adpur.papers.scoreopt.agreement import GradientAgreement
 from adpur.papers.scoreopt.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
+from adpur.papers.ssni.curves import Reweighting
+from adpur.papers.ssni.norms import NormOverEps, NormOverTime
+from adpur.papers.ssni.reweighting import BiasAccuracy, TauAccuracy
+from adpur.papers.ssni.strips import LevelStrips
 from adpur.papers.subject import identity, subjects
 
 ANALYSES: dict[str, type[Analysis]] = {

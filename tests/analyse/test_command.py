@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from analysed import NETWORKS, analysed, in_colour
 
-from adpur.analyse.norms import NormOverEps
 from adpur.cli import main
 from adpur.papers.analyse import ANALYSES, figures, find
+from adpur.papers.ssni.norms import NormOverEps
 
 CONFIG = (
     NETWORKS
@@ -50,7 +50,7 @@ def test_an_analysis_writes_a_figure_and_a_table(
 def test_an_analysis_of_ones_own_is_named_by_its_path(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    named = "adpur.analyse.norms.NormOverEps"
+    named = "adpur.papers.ssni.norms.NormOverEps"
     assert main(["analyse", named, "-c", "small.yaml", "--eps=[0]", "--images=2"]) == 0
     assert f"{named}-small.csv" in capsys.readouterr().out
 

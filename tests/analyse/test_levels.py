@@ -22,12 +22,12 @@ from adpur import (
     Stream,
     Strided,
 )
-from adpur.analyse.curves import Reweighting
-from adpur.analyse.levels import AtLevel, at_level
-from adpur.analyse.norms import score_norm
-from adpur.analyse.strips import LevelStrips, own_choice
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.norms import Reference
+from adpur.papers.ssni.curves import Reweighting
+from adpur.papers.ssni.levels import AtLevel, at_level
+from adpur.papers.ssni.norms import score_norm
+from adpur.papers.ssni.strips import LevelStrips, own_choice
 from adpur.papers.subject import Subject
 from adpur.threat.knowledge import Knowledge
 from adpur.types import to_signed, to_unit

@@ -6,7 +6,7 @@ from problems import GaussianDenoiser
 from subjects import subject
 
 from adpur import ConfigError, Constant, Diffusion, Identity, Stream, Strided
-from adpur.analyse.norms import NormOverEps, NormOverTime, over_time, score_norm
+from adpur.papers.ssni.norms import NormOverEps, NormOverTime, over_time, score_norm
 from adpur.types import expand, to_signed
 
 DIFFPURE = Diffusion(Constant(60), Strided(30))

@@ -27,8 +27,6 @@ from adpur import (
     Square,
     Strided,
 )
-from adpur.analyse.norms import NormOverTime
-from adpur.analyse.reweighting import BiasAccuracy
 from adpur.defense.gradient import Exact
 from adpur.papers.addt.eot_direction import EotDirection
 from adpur.papers.addt.knowledge_accuracy import KnowledgeAccuracy
@@ -39,6 +37,8 @@ from adpur.papers.analysis import Analysis
 from adpur.papers.revpure.geometry import PathGeometry
 from adpur.papers.revpure.lengths import LengthAccuracy, SubsequenceAccuracy
 from adpur.papers.scoreopt.optimising import EotAccuracy
+from adpur.papers.ssni.norms import NormOverTime
+from adpur.papers.ssni.reweighting import BiasAccuracy
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import around
 from adpur.purify.presets import scoreopt_o

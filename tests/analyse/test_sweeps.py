@@ -29,11 +29,11 @@ from adpur import (
     Sigmoid,
     Strided,
 )
-from adpur.analyse.reweighting import BiasAccuracy, TauAccuracy
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.norms import Reference
 from adpur.papers.analysis import Answer, Cell
 from adpur.papers.scoreopt.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
+from adpur.papers.ssni.reweighting import BiasAccuracy, TauAccuracy
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import At, having, measured, over, parts, with_purifier
 from adpur.purify.base import Purifier

@@ -8,7 +8,6 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from adpur.analyse.norms import banded, spread
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
@@ -16,6 +15,7 @@ from adpur.keyed.rows import mapped
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.charts.compressions import Points, compressions
 from adpur.papers.paths import draws, parts, perturbations, purified, signs_length
+from adpur.papers.ssni.norms import banded, spread
 from adpur.papers.subject import Subject, right
 from adpur.purify.base import Context
 from adpur.threat.ball import L2, Linf

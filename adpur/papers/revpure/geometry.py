@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from adpur.analyse.norms import banded, spread
 from adpur.errors import ConfigError
 from adpur.judging.trial import Trial
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.charts.descent import Descent, descents
 from adpur.papers.paths import Path, walk
+from adpur.papers.ssni.norms import banded, spread
 from adpur.papers.subject import Subject
 from adpur.threat.knowledge import replay
 from adpur.types import to_signed

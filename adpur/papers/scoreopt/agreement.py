@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adpur.analyse.norms import Spread, spread
 from adpur.attacks.attack import Attack
 from adpur.attacks.onestep import OneStep
 from adpur.defense.gradient import Exact
@@ -16,6 +15,7 @@ from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.judging.trial import Block, Trial
 from adpur.papers.analysis import Analysis, Answer
 from adpur.papers.charts.points import Dots, beside
+from adpur.papers.ssni.norms import Spread, spread
 from adpur.papers.subject import Subject, right
 from adpur.threat.compare import both_gradients, cosine
 from adpur.threat.trace import Trace

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adpur.analyse.levels import AtLevel, at_level, own_levels
 from adpur.errors import ConfigError
 from adpur.judging.statistics import mean_accuracy
 from adpur.papers.analysis import Analysis, Answer, Cell, only
 from adpur.papers.charts.images import Counts, Strip, Tile, strips
+from adpur.papers.ssni.levels import AtLevel, at_level, own_levels
 from adpur.papers.subject import Images, Subject
 from adpur.papers.sweeps import around, having
 from adpur.purify.diffusion import Diffusion
