@@ -18,7 +18,7 @@ _HOMES = {
     "adpur.addt.perturbation": ["Clean", "Perturbation", "Weight"],
     "adpur.papers.revpure.theorem.replay": ["NoisyBall", "NoisyHalfSpace"],
     "adpur.corrector": ["Corrected"],
-    "adpur.curve": ["Curve", "Flat", "Linear", "Sigmoid"],
+    "adpur.purify.levels.curve": ["Curve", "Flat", "Linear", "Sigmoid"],
     "adpur.defense.defense": ["Defense", "Prediction"],
     "adpur.errors": ["AttackError", "ConfigError"],
     "adpur.defense.ensemble": ["Ensemble", "Majority", "MeanLogits", "Single"],
@@ -27,7 +27,7 @@ _HOMES = {
     ],
     "adpur.diffusion.grid": ["Even", "Grid", "Inclusive", "Karras", "OneShot", "Strided", "Subsequence"],
     "adpur.diffusion.guidance": ["MSE", "SSIM", "Guidance"],
-    "adpur.level": [
+    "adpur.purify.levels.level": [
         "Constant", "Jittered", "NoiseLevel", "Reweighted", "ScoreNorm", "calibrate",
     ],
     "adpur.lit.fit.addt": ["ADDT"],
@@ -71,7 +71,7 @@ _HOMES = {
         "load_classifier", "load_denoiser", "pretrained", "save_classifier", "save_denoiser",
     ],
     "adpur.keyed.noise": ["Noise", "Source", "Stream"],
-    "adpur.norms": ["Reference", "reference"],
+    "adpur.purify.levels.reference": ["Reference", "reference"],
     "adpur.purify.base": ["Identity", "Purified", "Purifier"],
     "adpur.purify.chain": ["Chain", "Resized"],
     "adpur.purify.diffusion": ["Diffusion"],

@@ -35,7 +35,7 @@ from adpur import (
     scoreopt_o,
 )
 from adpur.keyed.rows import calls_made
-from adpur.level import NoiseLevel
+from adpur.purify.levels.level import NoiseLevel
 
 AIM = "<= 1.10"
 

@@ -16,7 +16,7 @@ from adpur import (
 from adpur.diffusion.adapters import DiffusersNet
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.models.checkpoints.zoo import build_unet
-from adpur.norms import save_reference
+from adpur.purify.levels.reference import save_reference
 
 
 def tiny_cifar_weights(folder: Path) -> None:

@@ -30,8 +30,8 @@ from adpur.diffusion.adapters import DiffusersNet
 from adpur.lit.data import published
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.models.checkpoints.zoo import build_unet
-from adpur.norms import save_reference
 from adpur.papers.reproduce import Table
+from adpur.purify.levels.reference import save_reference
 
 CLASSIFIERS = ("wrn", "wide", "resnet", "vgg", "vit")
 

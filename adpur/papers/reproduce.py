@@ -144,7 +144,7 @@ def fit(folder: str) -> list[str]:
 def _score_norms(table: Table) -> Iterator[str]:
     """Statistics SSNI rows lack; of networks that are there."""
     from adpur.models.checkpoints.files import find_weights
-    from adpur.norms import reference
+    from adpur.purify.levels.reference import reference
 
     for weights, horizon, levels in sorted(score_norms(_yaml(table.file))):
         try:

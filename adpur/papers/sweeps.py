@@ -12,13 +12,13 @@ from adpur.judging.judge import judge
 from adpur.judging.scoreboard import CLEAN, Outcome
 from adpur.judging.statistics import mean_accuracy
 from adpur.judging.trial import Block
-from adpur.level import NoiseLevel
 from adpur.papers.analysis import Answer
 from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Subject
 from adpur.plots import Series
 from adpur.purify.base import Purifier
 from adpur.purify.diffusion import Diffusion
+from adpur.purify.levels.level import NoiseLevel
 from adpur.threat.trace import Trace
 
 HEADING = (

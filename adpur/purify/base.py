@@ -13,8 +13,8 @@ from adpur.errors import ConfigError
 from adpur.keyed.memory import Keep, Memory
 from adpur.keyed.noise import Noise
 from adpur.keyed.rows import calls_made, in_calls
-from adpur.level import ScoreNorm
 from adpur.models.networks import Networks
+from adpur.purify.levels.level import ScoreNorm
 from adpur.types import to_signed
 
 P = TypeVar("P", bound="Purifier")

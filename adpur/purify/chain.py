@@ -9,9 +9,9 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
-from adpur.level import ScoreNorm
 from adpur.models.networks import Networks
 from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape, score_norms
+from adpur.purify.levels.level import ScoreNorm
 
 
 @dataclass(frozen=True)

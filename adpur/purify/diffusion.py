@@ -16,9 +16,9 @@ from adpur.errors import ConfigError
 from adpur.keyed.memory import Keep, Memory
 from adpur.keyed.noise import Noise, Stream
 from adpur.keyed.rows import Lanes, calls_made, lanes
-from adpur.level import Constant, NoiseLevel, ScoreNorm
 from adpur.models.networks import Networks
 from adpur.purify.base import Context, Levels, Purified, Purifier, Seen, Shape, Tap, fits
+from adpur.purify.levels.level import Constant, NoiseLevel, ScoreNorm
 from adpur.types import expand, to_signed, to_unit
 
 AHEAD = 2**21

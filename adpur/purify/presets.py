@@ -12,10 +12,10 @@ from adpur.diffusion.guidance import Guidance
 from adpur.diffusion.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
 from adpur.diffusion.step import Ancestral, EulerMaruyama, Heun, Step
 from adpur.errors import ConfigError
-from adpur.level import Constant, Jittered, NoiseLevel
 from adpur.purify.base import Purifier
 from adpur.purify.chain import Chain
 from adpur.purify.diffusion import Diffusion
+from adpur.purify.levels.level import Constant, Jittered, NoiseLevel
 from adpur.purify.objective import Diff, Objective
 from adpur.purify.scoreopt import ScoreOpt
 

@@ -10,9 +10,9 @@ from adpur.diffusion.schedule import VE
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
 from adpur.keyed.rows import calls_made, in_calls
-from adpur.level import Constant, NoiseLevel, ScoreNorm
 from adpur.models.networks import Networks
 from adpur.purify.base import Context, Levels, Purified, Purifier, Shape, fits
+from adpur.purify.levels.level import Constant, NoiseLevel, ScoreNorm
 from adpur.purify.objective import Diff, Objective
 from adpur.types import expand, to_signed, to_unit
 

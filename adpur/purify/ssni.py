@@ -1,11 +1,11 @@
 """SSNI over any row, by the names of the paper."""
 
-from adpur.curve import Curve, Linear, Sigmoid
 from adpur.errors import ConfigError
-from adpur.level import Constant, NoiseLevel, Reweighted, ScoreNorm
-from adpur.norms import reference
 from adpur.purify.base import Purifier, replaced
 from adpur.purify.chain import Chain
+from adpur.purify.levels.curve import Curve, Linear, Sigmoid
+from adpur.purify.levels.level import Constant, NoiseLevel, Reweighted, ScoreNorm
+from adpur.purify.levels.reference import reference
 from adpur.purify.presets import ddpm
 
 

@@ -23,12 +23,12 @@ from adpur import (
     Strided,
 )
 from adpur.models.checkpoints.fingerprint import fingerprint
-from adpur.norms import Reference
 from adpur.papers.ssni.curves import Reweighting
 from adpur.papers.ssni.levels import AtLevel, at_level
 from adpur.papers.ssni.norms import score_norm
 from adpur.papers.ssni.strips import LevelStrips, own_choice
 from adpur.papers.subject import Subject
+from adpur.purify.levels.reference import Reference
 from adpur.threat.knowledge import Knowledge
 from adpur.types import to_signed, to_unit
 

@@ -30,7 +30,6 @@ from adpur import (
     Strided,
 )
 from adpur.models.checkpoints.fingerprint import fingerprint
-from adpur.norms import Reference
 from adpur.papers.analysis import Answer, Cell
 from adpur.papers.scoreopt.optimising import EotAccuracy, ObjectiveWeight, StepsAccuracy
 from adpur.papers.ssni.reweighting import BiasAccuracy, TauAccuracy
@@ -38,6 +37,7 @@ from adpur.papers.subject import Subject
 from adpur.papers.sweeps import At, having, measured, over, parts, with_purifier
 from adpur.purify.base import Purifier
 from adpur.purify.chain import Chain
+from adpur.purify.levels.reference import Reference
 
 WEIGHT = LinearClassifier().weight.detach()
 ZERO = (WEIGHT[0] > WEIGHT[2]).double().view(1, 4, 4)

@@ -50,9 +50,9 @@ from adpur import (
     vp_sde,
 )
 from adpur.diffusion.schedule import NoiseSchedule
-from adpur.level import NoiseLevel
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.purify.base import replaced
+from adpur.purify.levels.level import NoiseLevel
 
 MADE_WITH = fingerprint(WavyDenoiser())
 REFERENCE = Reference(30, 8, 20, 45, count=9, horizon=20, levels=5, scorer=MADE_WITH)

@@ -28,10 +28,10 @@ from adpur import (
     vp_sde,
 )
 from adpur.diffusion.sample import Sampler
-from adpur.level import Constant
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.models.checkpoints.zoo import build_denoiser
 from adpur.purify.diffusion import Diffusion
+from adpur.purify.levels.level import Constant
 
 SMALL = {"sample_size": 8, "in_channels": 1, "widths": [8, 16], "blocks": [1, 2], "groups": 4}
 

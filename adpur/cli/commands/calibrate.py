@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from adpur.defense.defense import ROWS
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
-from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data import sets
 from adpur.models.checkpoints.files import find_weights
 from adpur.models.checkpoints.zoo import load_denoiser
-from adpur.norms import STATISTICS, save_reference
 from adpur.purify.chain import brought
+from adpur.purify.levels.level import ScoreNorm, calibrate
+from adpur.purify.levels.reference import STATISTICS, save_reference
 
 
 def main(argv: Sequence[str]) -> int:

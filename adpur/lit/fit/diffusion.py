@@ -12,12 +12,12 @@ from adpur.diffusion.adapters import NetDenoiser
 from adpur.diffusion.denoiser import Denoiser
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Source, Stream
-from adpur.level import ScoreNorm, calibrate
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.fit.training import Annealing, Lent, Training
 from adpur.models.checkpoints.zoo import build_denoiser, load_denoiser, save_denoiser
 from adpur.models.networks import Networks
-from adpur.norms import save_reference
+from adpur.purify.levels.level import ScoreNorm, calibrate
+from adpur.purify.levels.reference import save_reference
 from adpur.types import to_signed
 
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 
 from adpur.diffusion.grid import Grid, Subsequence
 from adpur.errors import ConfigError
-from adpur.level import Constant
 from adpur.papers.analysis import Analysis, Answer
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import At, around, having, over, with_purifier
 from adpur.purify.base import replaced
 from adpur.purify.diffusion import Diffusion
+from adpur.purify.levels.level import Constant
 from adpur.threat.knowledge import replay
 
 AROUND = (0.2, 0.6, 1.0, 1.4, 2.0)

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from adpur.curve import Curve, Linear, Sigmoid
 from adpur.errors import ConfigError
-from adpur.level import Reweighted
 from adpur.papers.analysis import Analysis, Answer
 from adpur.papers.charts.marginal import Over, curves_over_samples
 from adpur.papers.ssni.norms import score_norm
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import having, parts
 from adpur.plots import Series
+from adpur.purify.levels.curve import Curve, Linear, Sigmoid
+from adpur.purify.levels.level import Reweighted
 
 POINTS = 201
 

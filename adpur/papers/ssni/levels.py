@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from adpur.judging.judge import judge
-from adpur.level import Constant, NoiseLevel
 from adpur.papers.subject import Images, Subject, right
 from adpur.papers.sweeps import with_purifier
 from adpur.purify.base import Seen, replaced
+from adpur.purify.levels.level import Constant, NoiseLevel
 from adpur.threat.knowledge import Knowledge
 from adpur.types import to_unit
 

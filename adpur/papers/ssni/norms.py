@@ -13,11 +13,11 @@ from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Stream
 from adpur.keyed.rows import in_calls
-from adpur.level import ScoreNorm
 from adpur.papers.analysis import Analysis, Answer, purifying
 from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Images, Subject
 from adpur.plots import Series
+from adpur.purify.levels.level import ScoreNorm
 from adpur.types import to_signed
 
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from adpur.curve import Curve, Linear, Sigmoid
 from adpur.errors import ConfigError
-from adpur.level import Reweighted
 from adpur.papers.analysis import Analysis, Answer
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import At, having, over, parts, with_purifier
 from adpur.purify.base import replaced
 from adpur.purify.diffusion import Diffusion
+from adpur.purify.levels.curve import Curve, Linear, Sigmoid
+from adpur.purify.levels.level import Reweighted
 
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 BIASES = (0.0, 0.1, 0.2, 0.3, 0.4)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
-from adpur.norms import Reference
+from adpur.purify.levels.reference import Reference
 
 
 class Curve(ABC):

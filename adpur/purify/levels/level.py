@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from adpur.curve import Curve
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
@@ -15,7 +14,8 @@ from adpur.keyed.noise import Noise, Source, Stream
 from adpur.keyed.rows import in_calls
 from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.models.networks import Networks
-from adpur.norms import Reference
+from adpur.purify.levels.curve import Curve
+from adpur.purify.levels.reference import Reference
 from adpur.types import to_signed
 
 
