@@ -18,8 +18,8 @@ from adpur.cli import main
 from adpur.judging.scoreboard import Column, Outcome, Score
 from adpur.judging.statistics import worst_of
 from adpur.judging.threats import headline, unions
-from adpur.plots import INK, Series, lines, svg
 from adpur.report import curves
+from adpur.report.draw.plots import INK, Series, lines, svg
 from adpur.report.page import page
 from adpur.report.paired import compare, paired
 from adpur.report.results import results

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from adpur.errors import ConfigError
-from adpur.figures import save
 from adpur.papers.subject import Subject
+from adpur.report.draw.figures import save
 
 Cell = str | int | float
 

@@ -15,10 +15,10 @@ from adpur.judging.trial import Block
 from adpur.papers.analysis import Answer
 from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Subject
-from adpur.plots import Series
 from adpur.purify.base import Purifier
 from adpur.purify.diffusion import Diffusion
 from adpur.purify.levels.level import NoiseLevel
+from adpur.report.draw.plots import Series
 from adpur.threat.trace import Trace
 
 HEADING = (

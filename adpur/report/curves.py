@@ -7,7 +7,7 @@ import numpy as np
 from adpur.judging.scoreboard import Column, Outcome
 from adpur.judging.statistics import worst_of
 from adpur.judging.threats import headline
-from adpur.plots import Series
+from adpur.report.draw.plots import Series
 from adpur.report.markdown import label
 from adpur.report.run import Run
 

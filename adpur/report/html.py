@@ -10,7 +10,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from adpur.plots import svg
+from adpur.report.draw.plots import svg
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d0d4d9; --soft: #f4f5f7 }

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from adpur import plots
-from adpur.figures import draw_galleries
 from adpur.judging.records import Records
 from adpur.judging.scoreboard import Column
 from adpur.judging.statistics import Estimate
 from adpur.report import curves, html, published
+from adpur.report.draw import plots
+from adpur.report.draw.figures import draw_galleries
 from adpur.report.markdown import label
 from adpur.report.run import Run
 from adpur.report.sweeps import attack_sweeps, row_sweeps

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from adpur.judging.scoreboard import Column
-from adpur.plots import Series
 from adpur.report.curves import estimated
+from adpur.report.draw.plots import Series
 from adpur.report.markdown import label
 from adpur.report.run import Run
 

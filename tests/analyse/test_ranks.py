@@ -10,10 +10,10 @@ from subjects import subject
 from torch import Tensor, nn
 
 from adpur import ConfigError, Constant, Defense, Diffusion, Networks, Noise, Strided
-from adpur.figures import binned_ranks
 from adpur.lit.data.base import Split
 from adpur.papers.addt.ranks import RankHistograms
 from adpur.papers.subject import Images, Subject
+from adpur.report.draw.figures import binned_ranks
 
 DIFFPURE = Diffusion(Constant(60), Strided(30))
 

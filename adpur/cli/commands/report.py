@@ -4,7 +4,7 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 
-from adpur.figures import draw_levels
+from adpur.report.draw.figures import draw_levels
 from adpur.report.page import page
 from adpur.report.paired import paired
 from adpur.report.published import comparison

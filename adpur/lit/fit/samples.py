@@ -6,13 +6,13 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 
-from adpur import figures
 from adpur.diffusion.sample import Sampler
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
 from adpur.lit.data.base import Batch
 from adpur.lit.fit.diffusion import DenoiserTraining
 from adpur.lit.logging.loggers import log_figure
+from adpur.report.draw import figures
 
 
 class SampleGrid(pl.Callback):

@@ -9,9 +9,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from adpur.addt.tally import Tally, shown
 from adpur.errors import ConfigError
-from adpur.figures import counted, curves, rank_histograms, save
 from adpur.lit.fit.addt import ADDT
 from adpur.lit.logging.loggers import log_counts, log_figure
+from adpur.report.draw.figures import counted, curves, rank_histograms, save
 
 
 class SearchFigures(pl.Callback):

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import lightning.pytorch as pl
 from lightning.pytorch.utilities import rank_zero_only
 
-from adpur.figures import Drawn, draw_galleries, draw_levels
 from adpur.lit.logging.loggers import RowRuns
 from adpur.lit.test.evaluation import Evaluation
+from adpur.report.draw.figures import Drawn, draw_galleries, draw_levels
 
 
 class LevelHistograms(pl.Callback):

@@ -13,7 +13,7 @@ from adpur.papers.addt.directions import DW_BOX, attacker, average, gradient
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Subject
-from adpur.plots import Series
+from adpur.report.draw.plots import Series
 from adpur.threat.compare import cosine
 from adpur.threat.knowledge import white_box
 

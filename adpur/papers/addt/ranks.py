@@ -11,10 +11,10 @@ from adpur.addt.case import Case
 from adpur.addt.cgpo import addt_paper
 from adpur.addt.tally import Tally, shown
 from adpur.errors import ConfigError
-from adpur.figures import binned_ranks, rank_histograms
 from adpur.keyed.noise import Noise, Source, Stream
 from adpur.papers.analysis import Analysis, Answer, Cell, only, purifying
 from adpur.papers.subject import Images, Subject
+from adpur.report.draw.figures import binned_ranks, rank_histograms
 from adpur.types import to_signed
 
 

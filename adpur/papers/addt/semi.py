@@ -13,7 +13,7 @@ from adpur.papers.addt.directions import average, gradient, losses
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Subject
-from adpur.plots import Series
+from adpur.report.draw.plots import Series
 from adpur.threat.ball import Linf
 from adpur.threat.knowledge import dw_semi
 

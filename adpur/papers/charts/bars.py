@@ -8,10 +8,10 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adpur.figures import FILLS
 from adpur.judging.statistics import Estimate
 from adpur.papers.charts.style import CHART_STYLE, sheet
-from adpur.plots import legend
+from adpur.report.draw.figures import FILLS
+from adpur.report.draw.plots import legend
 
 
 class Bars(NamedTuple):

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from adpur.judging.statistics import Estimate
 from adpur.papers.charts.style import CHART_STYLE, looks, sheet
-from adpur.plots import INK, legend, ticks
+from adpur.report.draw.plots import INK, legend, ticks
 
 
 class Bounded(NamedTuple):

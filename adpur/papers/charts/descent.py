@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adpur.papers.charts.style import CHART_STYLE, looks, sheet
-from adpur.plots import Series, legend
+from adpur.report.draw.plots import Series, legend
 
 
 class Descent(NamedTuple):

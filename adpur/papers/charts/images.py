@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from adpur.figures import COLUMN_WIDTH, FILLS, pixels
 from adpur.judging.statistics import Estimate
 from adpur.papers.charts.style import CHART_STYLE, sheet
-from adpur.plots import INK, legend
+from adpur.report.draw.figures import COLUMN_WIDTH, FILLS, pixels
+from adpur.report.draw.plots import INK, legend
 
 TILE = 0.58
 """Inches."""

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from adpur.papers.charts.maps import SHADES, Track
 from adpur.papers.charts.style import CHART_STYLE, looks, sheet
-from adpur.plots import legend
+from adpur.report.draw.plots import legend
 
 
 class Journeys(NamedTuple):

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from adpur.figures import COLUMN_WIDTH
 from adpur.papers.charts.style import CHART_STYLE, looks, sheet
-from adpur.plots import legend
+from adpur.report.draw.figures import COLUMN_WIDTH
+from adpur.report.draw.plots import legend
 
 SHADES = "YlOrBr"
 """High is dark, in grey too."""

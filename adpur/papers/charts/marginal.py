@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from adpur.figures import COLUMN_WIDTH, FILLS
 from adpur.papers.charts.style import CHART_STYLE, looks, sheet
-from adpur.plots import INK, Series, legend
+from adpur.report.draw.figures import COLUMN_WIDTH, FILLS
+from adpur.report.draw.plots import INK, Series, legend
 
 BINS, MARKERS = 40, 9
 

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from adpur.figures import COLUMN_WIDTH
 from adpur.papers.charts.style import CHART_STYLE, sheet
+from adpur.report.draw.figures import COLUMN_WIDTH
 
 
 class Map(NamedTuple):

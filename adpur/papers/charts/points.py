@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from adpur.papers.charts.style import CHART_STYLE, looks, sheet
-from adpur.plots import legend
+from adpur.report.draw.plots import legend
 
 Arm = Sequence[float]
 """Value, low and high, in the unit of the axis."""

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from adpur.figures import FILLS
 from adpur.papers.charts.style import CHART_STYLE, looks, sheet
-from adpur.plots import LOOKS
+from adpur.report.draw.figures import FILLS
+from adpur.report.draw.plots import LOOKS
 
 Histogram = Mapping[str, NDArray[np.float64]]
 """Shares between common edges, by name."""

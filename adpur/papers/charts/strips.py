@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from adpur.figures import COLUMN_WIDTH, pixels
 from adpur.papers.charts.style import CHART_STYLE, sheet
+from adpur.report.draw.figures import COLUMN_WIDTH, pixels
 
 
 class Strip(NamedTuple):

@@ -5,8 +5,8 @@ from itertools import cycle
 
 from matplotlib.figure import Figure
 
-from adpur.figures import COLUMN_WIDTH
-from adpur.plots import LOOKS, PLOT_STYLE
+from adpur.report.draw.figures import COLUMN_WIDTH
+from adpur.report.draw.plots import LOOKS, PLOT_STYLE
 
 CHART_STYLE = PLOT_STYLE | {"font.size": 8, "legend.fontsize": 7, "figure.facecolor": "white"}
 

@@ -12,9 +12,9 @@ from adpur.papers.charts.marginal import Over, curves_over_samples
 from adpur.papers.ssni.norms import score_norm
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import having, parts
-from adpur.plots import Series
 from adpur.purify.levels.curve import Curve, Linear, Sigmoid
 from adpur.purify.levels.level import Reweighted
+from adpur.report.draw.plots import Series
 
 POINTS = 201
 

@@ -16,8 +16,8 @@ from adpur.keyed.rows import in_calls
 from adpur.papers.analysis import Analysis, Answer, purifying
 from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Images, Subject
-from adpur.plots import Series
 from adpur.purify.levels.level import ScoreNorm
+from adpur.report.draw.plots import Series
 from adpur.types import to_signed
 
 

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from adpur.figures import STYLE
 from adpur.judging.statistics import Estimate
+from adpur.report.draw.figures import STYLE
 
 INK = "#101112"
 """Near black in a PNG; on a page, the page's own text colour, light or dark (`svg`)."""
