@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from adpur.threat.ball import Admitted, Threat
-from adpur.threat.cell import Box, Cell, dot, nearest
+from adpur.threat.bilinear import Box, Cell, dot, nearest
 
 EXPLAINED = 1e-16
 """A squared distance, fp64, that no other displacement has to improve on."""

@@ -12,9 +12,9 @@ from adpur.defense.gradient import StraightThrough
 from adpur.errors import AttackError, ConfigError
 from adpur.keyed.noise import Noise, Source, Stream
 from adpur.purify.base import Levels, Purifier
-from adpur.threat.blame import blame
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.losses import CrossEntropy, Loss, Margin
+from adpur.threat.lost_gradient import blame
 from adpur.threat.trace import Trace
 from adpur.types import expand, ordered_mean
 
