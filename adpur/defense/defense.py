@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from adpur.defense.ensemble import Ensemble, Single
 from adpur.defense.gradient import Remembered
 from adpur.diffusion.deviation import Path
+from adpur.diffusion.reverse import Tap
 from adpur.errors import ConfigError
 from adpur.keyed.memory import Keep
 from adpur.keyed.noise import Noise, Stream
 from adpur.keyed.rows import groups, in_calls, mapped
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
-from adpur.purify.base import Context, Levels, Purifier, Tap, score_norms
+from adpur.purify.base import Context, Levels, Purifier, score_norms
 
 ROWS = 64
 """The default R: on a CPU, calls of 64 small images already cost what 128 cost per image."""

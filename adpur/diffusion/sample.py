@@ -7,11 +7,11 @@ from torch import Tensor
 
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.grid import Strided
+from adpur.diffusion.reverse import Walk, reverse
 from adpur.diffusion.schedule import DiscreteVP, NoiseSchedule
 from adpur.diffusion.step import Ancestral
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
-from adpur.purify.diffusion import Walk, reverse
 from adpur.types import to_unit
 
 

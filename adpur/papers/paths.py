@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from adpur.defense.defense import Defense
+from adpur.diffusion.reverse import Seen
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Source, Stream
 from adpur.keyed.rows import mapped
-from adpur.purify.base import Context, Levels, Seen
+from adpur.purify.base import Context, Levels
 from adpur.purify.chain import brought
 from adpur.types import expand, to_signed
 

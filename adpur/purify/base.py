@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adpur.diffusion.deviation import Path
+from adpur.diffusion.reverse import Tap
 from adpur.errors import ConfigError
 from adpur.keyed.memory import Keep, Memory
 from adpur.keyed.noise import Noise
@@ -20,20 +21,6 @@ from adpur.types import to_signed
 P = TypeVar("P", bound="Purifier")
 Shape = tuple[int, ...] | None
 """(C, H, W) of the images a purifier will get, None if no network says."""
-
-
-class Seen(NamedTuple):
-    """What a tap sees of rows about to move: which, their steps to go, t, x_t and x0_hat."""
-
-    row: Tensor
-    to_go: Tensor
-    t: Tensor
-    x: Tensor
-    x0: Tensor
-
-
-Tap = Callable[[Seen], None]
-"""Read-only observer of the reverse loop, in signed images; each row and step once."""
 
 
 @dataclass(frozen=True)

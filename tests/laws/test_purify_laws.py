@@ -168,7 +168,7 @@ def test_how_much_is_drawn_ahead_changes_no_bit(
     ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x, plain = images(7, torch.float32), run(DDPM, images(7, torch.float32))
-    monkeypatch.setattr("adpur.purify.diffusion.AHEAD", ahead)
+    monkeypatch.setattr("adpur.diffusion.reverse.AHEAD", ahead)
     assert torch.equal(run(DDPM, x), plain)
 
 

@@ -47,7 +47,7 @@ from adpur import (
     scoreopt_o,
     vp_sde,
 )
-from adpur.purify.base import Seen
+from adpur.diffusion.reverse import Seen
 from adpur.types import to_signed
 
 WALKS = {

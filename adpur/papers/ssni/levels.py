@@ -7,10 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from adpur.diffusion.reverse import Seen
 from adpur.judging.judge import judge
 from adpur.papers.subject import Images, Subject, right
 from adpur.papers.sweeps import with_purifier
-from adpur.purify.base import Seen, replaced
+from adpur.purify.base import replaced
 from adpur.purify.levels.level import Constant, NoiseLevel
 from adpur.threat.knowledge import Knowledge
 from adpur.types import to_unit
