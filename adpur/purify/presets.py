@@ -6,11 +6,10 @@ at its exit (`clamp`), to x0_hat (`clip`), its variance and its grid is recorded
 
 from collections.abc import Sequence
 
-from adpur.corrector import Corrected
 from adpur.diffusion.grid import Even, Grid, Inclusive, Karras, OneShot, Strided, Subsequence
 from adpur.diffusion.guidance import Guidance
 from adpur.diffusion.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
-from adpur.diffusion.step import Ancestral, EulerMaruyama, Heun, Step
+from adpur.diffusion.step import Ancestral, Corrected, EulerMaruyama, Heun, Step
 from adpur.errors import ConfigError
 from adpur.purify.base import Purifier
 from adpur.purify.chain import Chain
