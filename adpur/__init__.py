@@ -95,12 +95,11 @@ _HOMES = {
         "Constant", "Jittered", "NoiseLevel", "Reweighted", "ScoreNorm", "calibrate",
     ],
     "adpur.purify.levels.reference": ["Reference", "reference"],
-    "adpur.purify.objective": ["SR", "Anchored", "Diff", "Objective"],
     "adpur.purify.presets": [
         "addt_ddim", "addt_ddpm", "ddim", "ddpm", "ddpm_schedule", "edm", "gdmp", "gns",
         "gns_surrogate", "one_shot", "revpure", "scoreopt_n", "scoreopt_o", "vp_sde",
     ],
-    "adpur.purify.scoreopt": ["ScoreOpt"],
+    "adpur.purify.scoreopt": ["SR", "Anchored", "Diff", "Objective", "ScoreOpt"],
     "adpur.purify.ssni": ["ssni", "ssni_l", "ssni_n"],
     "adpur.threat.ball": ["L2", "Linf", "Norm", "Threat"],
     "adpur.threat.flow": ["Flow"],

@@ -15,8 +15,7 @@ from adpur.purify.base import Purifier
 from adpur.purify.chain import Chain
 from adpur.purify.diffusion import Diffusion
 from adpur.purify.levels.level import Constant, Jittered, NoiseLevel
-from adpur.purify.objective import Diff, Objective
-from adpur.purify.scoreopt import ScoreOpt
+from adpur.purify.scoreopt import Diff, Objective, ScoreOpt
 
 
 def ddpm_schedule() -> NoiseSchedule:

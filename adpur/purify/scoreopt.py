@@ -1,5 +1,7 @@
 """ScoreOpt: purification by optimising the image under the diffusion model (Zhang et al. 2023)."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,12 +15,72 @@ from adpur.keyed.rows import calls_made, in_calls
 from adpur.models.networks import Networks
 from adpur.purify.base import Context, Levels, Purified, Purifier, Shape, fits
 from adpur.purify.levels.level import Constant, NoiseLevel, ScoreNorm
-from adpur.purify.objective import Diff, Objective
 from adpur.types import expand, to_signed, to_unit
 
 SCHEDULE = VE()
 BETAS, FLOOR = (0.9, 0.999), 1e-8
 """Adam's constants (Kingma & Ba 2015)."""
+
+
+class Objective(ABC):
+    """What the optimisation lowers: ||D(x_t) - x||^2 plus a second term, summed over an image.
+
+    Sums, not the released code's batch mean, keep Adam's state free of batch mates.
+    """
+
+    @abstractmethod
+    def second(
+        self, x: Tensor, start: Tensor, denoised: Tensor, other: Callable[[], Tensor]
+    ) -> Tensor | float:
+        """The second term: `denoised` is D(x_t), `other()` is D(start + sigma e_2), one call."""
+
+
+@dataclass(frozen=True)
+class Diff(Objective):
+    """No second term (ScoreOpt Eq. 6): what the released code runs."""
+
+    def second(
+        self, x: Tensor, start: Tensor, denoised: Tensor, other: Callable[[], Tensor]
+    ) -> Tensor | float:
+        """Nothing."""
+        return 0.0
+
+
+@dataclass(frozen=True)
+class Anchored(Objective):
+    """lambda ||x - x_a||^2: the paper's MSE loss (Eq. 7)."""
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.weight)
+
+    def second(
+        self, x: Tensor, start: Tensor, denoised: Tensor, other: Callable[[], Tensor]
+    ) -> Tensor | float:
+        """The distance to the input."""
+        return self.weight * ((x - start) ** 2).sum()
+
+
+@dataclass(frozen=True)
+class SR(Objective):
+    """lambda ||D(x_t) - D(x_a + sigma e_2)||^2: score regularisation (Eq. 8), lambda 1 there."""
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self.weight)
+
+    def second(
+        self, x: Tensor, start: Tensor, denoised: Tensor, other: Callable[[], Tensor]
+    ) -> Tensor | float:
+        """The distance between the two one-shot denoisings."""
+        return self.weight * ((denoised - other()) ** 2).sum()
+
+
+def _check(weight: float) -> None:
+    if not 0 <= weight < float("inf"):
+        raise ConfigError(f"lambda (weight) must be >= 0, got {weight}")
 
 
 @dataclass(frozen=True)

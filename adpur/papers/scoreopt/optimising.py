@@ -10,8 +10,7 @@ from adpur.papers.analysis import Analysis, Answer
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import At, having, over, with_purifier
 from adpur.purify.base import replaced
-from adpur.purify.objective import SR, Anchored, Diff, Objective
-from adpur.purify.scoreopt import ScoreOpt
+from adpur.purify.scoreopt import SR, Anchored, Diff, Objective, ScoreOpt
 
 STEPS = (1, 2, 5, 10, 20)
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
