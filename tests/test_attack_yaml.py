@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from adpur import DLR, L2, PGD, ConfigError, DiffHammer, Robustness, Square, rand
-from adpur.cli.entry import resolve_config
 from adpur.cli.run import parse
+from adpur.shipped import resolve_config
 
 BLOCKS = """
     - {class_path: adpur.Robustness, init_args: {name: fgsm, attack: {class_path: adpur.fgsm, init_args: {eps: 8/255, eot: 4}}}}

@@ -18,9 +18,9 @@ from torchvision.io import decode_image, write_png
 from toy import in_child
 
 from adpur.cli import main
-from adpur.cli.entry import resolve_config, shipped_configs
 from adpur.errors import ConfigError
 from adpur.models.checkpoints.files import find_weights
+from adpur.shipped import resolve_config, shipped_configs
 
 FAST = ["--trainer.enable_progress_bar=false", "--trainer.logger=false", "--data.limit=4"]
 

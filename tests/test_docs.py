@@ -32,9 +32,10 @@ import adpur
 from adpur import CifarResNet
 from adpur.attacks.attack import changed
 from adpur.cli import main
-from adpur.cli.entry import MODULES, resolve_config
+from adpur.cli.entry import MODULES
 from adpur.models.checkpoints.files import find_weights
 from adpur.papers import analyse, reproduce
+from adpur.shipped import resolve_config
 from adpur.trust.finding import Level
 from adpur.trust.report import probes, reviews
 

@@ -26,7 +26,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_wheel_works_from_any_folder(wheel: Path, tmp_path: Path) -> None:
     script = (
-        "import adpur, sys; from adpur.cli import main; from adpur.cli.entry import resolve_config; "
+        "import adpur, sys; from adpur.cli import main; from adpur.shipped import resolve_config; "
         "from adpur.models.checkpoints.files import find_weights; "
         "print(adpur.__file__); print(resolve_config('ssni_digits')); "
         "print(resolve_config('ssni-table4')); "

@@ -10,8 +10,7 @@ import yaml
 from finished import finish
 from tables import parts, read, stand_in, tiny_cifar
 
-from adpur import ConfigError
-from adpur.cli import entry as cli
+from adpur import ConfigError, shipped
 from adpur.cli import main
 from adpur.papers import reproduce
 from adpur.papers.reproduce import missing, recipe, tables
@@ -90,8 +89,8 @@ def test_a_table_runs_and_stands_beside_the_papers(
     name: str, away: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = reproduce.find(name)
-    shutil.copytree(cli.shipped_papers(), away / "shipped" / "papers")
-    monkeypatch.setattr(cli, "shipped_configs", lambda: away / "shipped")
+    shutil.copytree(shipped.shipped_papers(), away / "shipped" / "papers")
+    monkeypatch.setattr(shipped, "shipped_configs", lambda: away / "shipped")
     content = read(table)
     for part in parts(content):
         if part.get("class_path") in CUT:

@@ -8,8 +8,7 @@ import torch
 from tables import parts, read, rows, stand_in
 
 import adpur
-from adpur import ConfigError
-from adpur.cli import entry as cli
+from adpur import ConfigError, shipped
 from adpur.lit.data import cifar10c
 from adpur.models.checkpoints.catalogue import KNOWN
 from adpur.papers import reproduce
@@ -21,7 +20,7 @@ TABLES = tables()
 ML = "mean_logits"
 FITS = [
     line.split(",")[0]
-    for line in (cli.shipped_papers() / reproduce.NETWORKS).read_text().splitlines()[1:]
+    for line in (shipped.shipped_papers() / reproduce.NETWORKS).read_text().splitlines()[1:]
 ]
 NAMED = [pytest.param(table, id=table.file.stem) for table in TABLES]
 QUIET = ["--trainer.logger=false", "--trainer.accelerator=cpu"]
@@ -49,7 +48,7 @@ def test_a_header_says_what_the_config_needs(table: reproduce.Table) -> None:
 @pytest.mark.parametrize("table", NAMED)
 def test_every_network_has_a_source(table: reproduce.Table) -> None:
     for name in table.networks:
-        assert any(k.name == name for k in KNOWN) or cli.resolve_config(fit(name)[1])
+        assert any(k.name == name for k in KNOWN) or shipped.resolve_config(fit(name)[1])
 
 
 @pytest.mark.parametrize("table", [p for p in NAMED if p.values[0].stage == "test"])
@@ -70,7 +69,7 @@ def test_every_printed_value_has_its_cell(table: reproduce.Table) -> None:
 
 
 def test_every_printed_value_belongs_to_a_config() -> None:
-    with (cli.shipped_papers() / published.EXPECTED).open(newline="") as stream:
+    with (shipped.shipped_papers() / published.EXPECTED).open(newline="") as stream:
         lines = list(csv.DictReader(stream))
     known = {table.file.stem for table in TABLES}
     found = {f"{line['paper']}-{line['table']}" for line in lines}

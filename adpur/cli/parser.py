@@ -10,7 +10,6 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 
 from adpur.cli.defaults import default_loggers
-from adpur.cli.entry import resolve_config
 from adpur.cli.keep import KeepConfig
 from adpur.cli.sweep import Vary, choose, expand
 from adpur.errors import ConfigError
@@ -19,6 +18,7 @@ from adpur.lit.fit.checkpoint import LastCheckpoint
 from adpur.lit.fit.cost import Cost
 from adpur.lit.run.trainer import Trainer
 from adpur.lit.test.progress import Progress
+from adpur.shipped import resolve_config
 
 
 class CLI(LightningCLI):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from adpur.cli import entry as cli
+from adpur import shipped
 from adpur.errors import ConfigError
 
 NETWORKS = "networks.csv"
@@ -65,7 +65,7 @@ def listing() -> Iterator[str]:
 
 def tables() -> list[Table]:
     """All of them, by paper and number."""
-    return [read(file) for file in sorted(cli.shipped_papers().glob("*.yaml"), key=_order)]
+    return [read(file) for file in sorted(shipped.shipped_papers().glob("*.yaml"), key=_order)]
 
 
 def _order(file: Path) -> tuple[str, int, str]:
@@ -76,7 +76,7 @@ def _order(file: Path) -> tuple[str, int, str]:
 
 def find(name: str) -> Table:
     """The table of a name, or the nearest names."""
-    known = {file.stem: file for file in cli.shipped_papers().glob("*.yaml")}
+    known = {file.stem: file for file in shipped.shipped_papers().glob("*.yaml")}
     if name not in known:
         near = difflib.get_close_matches(name, known) or ["ssni-table4"]
         raise ConfigError(f"no table {name!r}; nearest: {', '.join(near)} (adpur reproduce lists)")
@@ -133,7 +133,7 @@ def recipe(name: str) -> str:
 
 def fit(folder: str) -> list[str]:
     """The command line of the fit that writes a folder of `networks.csv`."""
-    with (cli.shipped_papers() / NETWORKS).open(newline="") as stream:
+    with (shipped.shipped_papers() / NETWORKS).open(newline="") as stream:
         known = {line["folder"]: line["fit"] for line in csv.DictReader(stream)}
     if folder not in known:
         raise ConfigError(f"{NETWORKS} has no {folder}; there is: {', '.join(known)}")

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from adpur.cli import entry as cli
+from adpur import shipped
 from adpur.judging.scoreboard import Column
 from adpur.judging.statistics import wilson
 from adpur.report.markdown import markdown
@@ -94,7 +94,7 @@ class Beside(NamedTuple):
 
 def expected(table: str) -> list[Cell]:
     """The printed cells of a table, `ssni-table4` for example; none where all were lost."""
-    with (cli.shipped_papers() / EXPECTED).open(newline="") as stream:
+    with (shipped.shipped_papers() / EXPECTED).open(newline="") as stream:
         lines = list(csv.DictReader(stream))
     return [_cell(line) for line in lines if f"{line['paper']}-{line['table']}" == table]
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from adpur.cli import main
-from adpur.cli.entry import resolve_config
 from adpur.lit.data import published
 from adpur.report.table import read_run
+from adpur.shipped import resolve_config
 
 SMALL = {
     "classifier_cifar10_full": ["--model.arguments={depth: 10, widen: 1}"],

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from adpur import ConfigError, Digits, First, Folder, Noise, Random, Stratified, Stream
-from adpur.cli.entry import resolve_config
 from adpur.cli.run import parse
 from adpur.keyed.noise import ALL, Source
 from adpur.lit.data.augment import Augment
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.data.images import Pixels, gather
 from adpur.lit.data.loaders import ResumableLoader
+from adpur.shipped import resolve_config
 
 BOTH = Augment(flip=True, crop=4)
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from test_interrupted import SLURM
 
-from adpur.cli.entry import shipped_configs
+from adpur.shipped import shipped_configs
 
 SCRIPT = shipped_configs() / "slurm" / "fit.sbatch"
 WORDS = [
