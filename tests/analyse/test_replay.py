@@ -3,7 +3,8 @@
 import pytest
 
 from adpur import ConfigError, NoisyBall, NoisyHalfSpace
-from adpur.papers.revpure.theorem.replay import Setting, settings
+from adpur.papers.revpure.theorem.__main__ import settings
+from adpur.papers.revpure.theorem.replay import Setting
 
 LEVEL = 0.9999
 MEASURED: list[Setting] = [

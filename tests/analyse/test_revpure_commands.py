@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from analysed import NETWORKS, analysed, in_colour
 
+from adpur.papers.revpure.theorem.__main__ import main as theorem
 from adpur.papers.revpure.theorem.dimension import CURVES, over_dimension
-from adpur.papers.revpure.theorem.replay import main as theorem
 
 CONFIG = (
     NETWORKS
@@ -69,7 +69,7 @@ def test_each_writes_what_it_drew(
 def test_theorem_1_is_drawn_from_what_was_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("adpur.papers.revpure.theorem.replay.settings", lambda: [])
+    monkeypatch.setattr("adpur.papers.revpure.theorem.__main__.settings", lambda: [])
     monkeypatch.setattr(
         "adpur.papers.revpure.theorem.dimension.over_dimension", lambda trials: answer
     )
