@@ -1,26 +1,57 @@
 """The trust report of a run: asked before the first image and after the last."""
 
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, cast
 
 import lightning.pytorch as pl
 import torch
+from torch import Tensor
 
+from adpur.defense.defense import Defense
 from adpur.errors import AttackError
-from adpur.judging.scoreboard import Column
+from adpur.judging.judge import Bench
+from adpur.judging.records import Records
+from adpur.judging.scoreboard import Column, Outcome
 from adpur.judging.trial import Block
 from adpur.keyed.noise import Noise
+from adpur.lit.data.base import ImageData
 from adpur.trust.finding import Case, Check, Grade, Level, Measured, Record
 from adpur.trust.report import Findings, probes, read_report, reviews
-
-if TYPE_CHECKING:
-    from adpur.lit.test.evaluation import Evaluation
 
 PROBED = 4
 """Images of a probe: equalities and derivatives need no statistics."""
 RETRIED = {Level.QUICK: 16, Level.FULL: 32}
 """Images attacked again."""
+
+
+class Evaluated(Protocol):
+    """What the report asks of `Evaluation`, which adds it and is therefore not imported here."""
+
+    seed: int
+    records: Records
+    defenses: dict[str, Defense]
+    attacks: dict[tuple[str, str], Block]
+    outcomes: dict[Column, Outcome]
+    tell: Callable[[str], None]
+
+    @property
+    def data(self) -> ImageData:
+        """The run's data module."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it runs."""
+
+    @property
+    def global_rank(self) -> int:
+        """Which process this is."""
+
+    def bench(self, row: str, like: Tensor) -> Bench:
+        """How a row's images are judged."""
+
+    def heed(self) -> None:
+        """Stop for SIGTERM now."""
 
 
 class TrustReport(pl.Callback):
@@ -64,17 +95,17 @@ class TrustReport(pl.Callback):
                         lambda c=check, k=case, r=record: c.review(k, r),
                     )  # fmt: skip
 
-    def _of(self, module: pl.LightningModule) -> "tuple[Evaluation, Findings]":
-        evaluation = cast("Evaluation", module)
+    def _of(self, module: pl.LightningModule) -> tuple[Evaluated, Findings]:
+        evaluation = cast("Evaluated", module)
         return evaluation, Findings(evaluation.records.folder, self.level)
 
-    def _cases(self, module: "Evaluation", mine: slice, count: int) -> Iterator[tuple[Case, Block]]:
+    def _cases(self, module: Evaluated, mine: slice, count: int) -> Iterator[tuple[Case, Block]]:
         """This process's share of the attack blocks, with a few images each."""
         for block in list(module.attacks.values())[mine]:
             yield case_of(module, block, count), block
 
     def _ask(
-        self, module: "Evaluation", found: Findings, check: Check, case: Case, answer: Any
+        self, module: Evaluated, found: Findings, check: Check, case: Case, answer: Any
     ) -> None:
         module.heed()
         module.tell(f"trust: {check.check} {check.title}, {case.row} / {case.block}")
@@ -83,7 +114,7 @@ class TrustReport(pl.Callback):
         found.add(check.found(case, measured), time.perf_counter() - start)
 
 
-def case_of(module: "Evaluation", block: Block, count: int) -> Case:
+def case_of(module: Evaluated, block: Block, count: int) -> Case:
     """The first evaluated images under a block at its largest radius."""
     data = module.data
     rows = [data.split(data.evaluate)[i] for i in data.subset[:count]]
@@ -95,7 +126,7 @@ def case_of(module: "Evaluation", block: Block, count: int) -> Case:
     return Case(block.row, block.name, trial, deployed, x, y, noise, bench)
 
 
-def recorded(module: "Evaluation", block: Block) -> Record:
+def recorded(module: Evaluated, block: Block) -> Record:
     """What the run recorded of a block on a row."""
     outcomes, eps = module.outcomes, max(block.radii)
     alike = [b for b in module.attacks.values() if b.comparable(block) and b.name != block.name]
