@@ -21,8 +21,8 @@ class StickyPGD(Attack):
     steps + 1 points an image that those replicates get wrong is looked at with `replicates` more;
     if their mean logits are wrong too it is broken, stays broken, and this point is returned.
     What it claims is the share never broken: an ensemble's accuracy, not the defence's, and lower
-    for every look taken, without any attack too. The plain attack is `PGD`, which `adpur.judging.judge`
-    measures in both cases.
+    for every look taken, without any attack too. The plain attack is `PGD`, which
+    `adpur.judging.judge` measures in both cases.
 
     Args:
         eps: radius in [0, 1] units.

@@ -1,0 +1,1 @@
+"""What a purifier is, and those of the papers."""

@@ -85,7 +85,7 @@ def test_a_reader_finds_a_figure_by_its_number() -> None:
     [
         (["norm-epz", "-c", "small.yaml"], "no analysis 'norm-epz'; nearest: norm-eps"),
         (["ssni-figure5", "-c", "small.yaml"], "nearest: ssni-figure4"),
-        (["adpur.PGD", "-c", "small.yaml"], "expected a subclass of adpur.analyse"),
+        (["adpur.PGD", "-c", "small.yaml"], "expected a subclass of adpur.papers"),
         (["nowhere.Figure", "-c", "small.yaml"], "no analysis 'nowhere.Figure'"),
         (["-c", "small.yaml", "norm-eps"], "expected adpur analyse NAME"),
         (["norm-eps", "-c", "small.yaml", "--eps=0.1"], "write a list"),

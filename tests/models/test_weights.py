@@ -12,7 +12,7 @@ from adpur import ConfigError, DiscreteVP, EpsDenoiser, load_denoiser, save_deno
 from adpur.cli import main
 from adpur.cli.entry import USAGE
 from adpur.diffusion.adapters import DiffusersNet, EDMDenoiser, VDenoiser, X0Denoiser
-from adpur.models.checkpoints import catalogue as known
+from adpur.models.checkpoints import catalogue
 from adpur.models.checkpoints.files import shipped_weights
 from adpur.models.checkpoints.zoo import build_unet
 
@@ -81,15 +81,15 @@ def test_other_heads_are_refused(tmp_path: Path) -> None:
 def test_the_table_lists_known_and_shipped(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["weights"]) == 0
     out = capsys.readouterr().out
-    assert all(entry.name in out and entry.file in out for entry in known.KNOWN)
+    assert all(entry.name in out and entry.file in out for entry in catalogue.KNOWN)
     assert all(name in out for name in shipped_weights())
     assert "adpur weights digits/diffusion" in USAGE
 
 
 def test_the_table_is_well_formed() -> None:
-    assert len({entry.name for entry in known.KNOWN}) == len(known.KNOWN)
-    for entry in known.KNOWN:
-        assert entry.sha256 == known.UNKNOWN or len(bytes.fromhex(entry.sha256)) == 32
+    assert len({entry.name for entry in catalogue.KNOWN}) == len(catalogue.KNOWN)
+    for entry in catalogue.KNOWN:
+        assert entry.sha256 == catalogue.UNKNOWN or len(bytes.fromhex(entry.sha256)) == 32
         text = " ".join(map(str, dataclasses.astuple(entry)))
         assert "://" not in text and ".co/" not in text and ".com" not in text
 
@@ -103,8 +103,8 @@ def test_a_file_is_known_by_its_bytes(
     out = capsys.readouterr().out
     assert "named like score-sde-cifar10, whose sha256 adpur does not know" in out
     assert f"adpur convert {file} FOLDER" in out
-    entry = dataclasses.replace(known.KNOWN[1], name="mine", sha256=known.sha256(file))
-    monkeypatch.setattr(known, "KNOWN", (entry,))
+    entry = dataclasses.replace(catalogue.KNOWN[1], name="mine", sha256=catalogue.sha256(file))
+    monkeypatch.setattr(catalogue, "KNOWN", (entry,))
     main(["weights", str(file)])
     assert f"{entry.sha256}\n    is      mine: yang-song" in capsys.readouterr().out
     file.write_bytes(b"something else")
