@@ -40,7 +40,8 @@ def mean_accuracy(correct: Floats, level: float = 0.95) -> Estimate:
     Each image counts once, by its share of correct draws; the interval is Student's on those n
     shares and two more, one at 0 and one at 1 (the device of Agresti & Coull 1998 for a mean of
     shares). A percentile bootstrap covered 79 to 93 % of a nominal 95 where nearly all images are
-    right; this covers at least 93 % from nearly none to nearly all (`tests/test_statistics.py`).
+    right; this covers at least 93 % from nearly none to nearly all
+    (`tests/judging/test_statistics.py`).
 
     >>> print(mean_accuracy(np.ones((128, 10))))
     100.0 [97.7, 100.0]

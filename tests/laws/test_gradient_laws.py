@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from problems import images, networks
-from test_purify_laws import NORM, REFERENCE, every_row
+from purifier_rows import NORM, REFERENCE, every_row
 from torch import Tensor
 
 from adpur import (
@@ -123,7 +123,7 @@ def test_gradients_of_a_batch_equal_its_rows_alone(mode: GradientMode) -> None:
 
 
 def test_a_waiting_row_at_level_zero_has_a_finite_gradient() -> None:
-    from test_purify_laws import Given
+    from purifier_rows import Given
 
     purifier = Diffusion(Given((0.0, 100.0, 0.0, 20.0, 60.0)), Strided(20), Ancestral())
     _, grad = oracle(purifier, Exact()).value_and_grad(images(5), 0)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from problems import GaussianDenoiser, LinearClassifier, WavyDenoiser, images, networks
-from test_purify_laws import DDPM, ROWS, every_row, reweighted
+from purifier_rows import DDPM, ROWS, every_row, reweighted
 from torch import Tensor
 
 from adpur import (

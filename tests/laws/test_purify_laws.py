@@ -1,142 +1,38 @@
 """Algebraic laws of the reverse process (DESIGN section 8), on closed-form denoisers."""
 
-import dataclasses
 import math
 
 import pytest
 import torch
 from problems import GaussianDenoiser, WavyDenoiser, images, networks
+from purifier_rows import DDPM, NORM, REFERENCE, STEPS, Given, every_row
 from torch import Tensor
 
 from adpur import (
-    MSE,
-    SR,
-    SSIM,
     VE,
     Ancestral,
-    Anchored,
     Constant,
     Corrected,
-    Curve,
     Defense,
     Diffusion,
     DiscreteVP,
     EulerMaruyama,
     Flat,
     Heun,
-    Identity,
     Linear,
     LinearVP,
     Noise,
     Purifier,
-    Reference,
     Reweighted,
     ScoreNorm,
     Sigmoid,
     Step,
     Stream,
     Strided,
-    addt_ddim,
-    addt_ddpm,
-    ddpm,
-    edm,
-    gdmp,
-    gns,
-    gns_surrogate,
-    one_shot,
-    revpure,
-    scoreopt_n,
-    scoreopt_o,
-    vp_sde,
 )
 from adpur.diffusion.schedule import NoiseSchedule
-from adpur.models.checkpoints.fingerprint import fingerprint
-from adpur.purify.base import replaced
-from adpur.purify.levels.level import NoiseLevel
 
-MADE_WITH = fingerprint(WavyDenoiser())
-REFERENCE = Reference(30, 8, 20, 45, count=9, horizon=20, levels=5, scorer=MADE_WITH)
-NORM = ScoreNorm(20, 5)
-STEPS: list[Step] = [
-    Ancestral(),
-    Ancestral(variance="fixed_large"),
-    Ancestral(eta=0.5),
-    Ancestral(eta=0),
-    Ancestral(clip=True),
-    Ancestral(eta=0, clip=True, rederive=False),
-    Corrected(Ancestral()),
-]
-
-
-def reweighted(over: Purifier, curve: Curve = Sigmoid(5.0)) -> Purifier:
-    """SSNI over a row, with the toy's own reference."""
-    return replaced(
-        over, NoiseLevel, lambda level: Reweighted(level.configured, curve, REFERENCE, NORM)
-    )
-
-
-SMALL = SSIM(2e3, width=0.3)  # a window that fits 4 x 4 images
-ROWS: dict[str, Purifier] = {
-    "identity": Identity(),
-    **{f"diffusion {step}": Diffusion(Constant(100), Strided(20), step) for step in STEPS},
-    "ddpm corrected": ddpm(60, 20, corrector=0.16),
-    "ddpm jittered": ddpm(60, 20, jitter=30),
-    "ddpm clamped": ddpm(100, 20, clamp=True),
-    "addt_ddpm": addt_ddpm(60, 20),
-    "addt_ddim": addt_ddim(60, 20),
-    "vp_sde": vp_sde(0.1, 0.03),
-    "vp_ode": vp_sde(0.1, 0.03, eta=0),
-    "vp_sde corrected, jittered": vp_sde(0.1, 0.04, corrector=0.16, jitter=0.03),
-    "edm ode": edm(count=4),
-    "edm sde": edm(count=4, churn=1.0, corrector=0.16),
-    "revpure": revpure(100, 20),
-    "revpure ddim subsequence": revpure(50, eta=0, subsequence=3),
-    "revpure scaled, fixed_large": revpure(100, 20, scaled=True, fixed_large=True),
-    "one_shot": one_shot(),
-    "gdmp": gdmp(40, 2, 20),
-    "gdmp mse": gdmp(40, 2, 20, MSE(2e3)),
-    "gdmp ssim": gdmp(40, 2, 20, SMALL),
-    "gns": gns((20, 40), 20),
-    "gns surrogate": gns_surrogate((20, 40), (1, 3)),
-    "scoreopt_o": scoreopt_o(steps=3),
-    "scoreopt_o anchored": scoreopt_o(steps=2, objective=Anchored()),
-    "scoreopt_o sr": scoreopt_o(steps=2, objective=SR()),
-    "scoreopt_n": scoreopt_n(steps=3),
-    "scoreopt_n two rounds, sr": scoreopt_n(width=0.2, steps=2, rounds=2, objective=SR()),
-    "scoreopt_n as released": scoreopt_n(steps=2, as_released=True, objective=Anchored()),
-    "ssni_n": reweighted(ddpm(100, 20)),
-    "ssni_l": reweighted(ddpm(100, 20), Linear()),
-    "ssni over vp_sde": reweighted(vp_sde(0.1, 0.03)),
-    "ssni over edm": reweighted(edm(count=4)),
-    "ssni over scoreopt": reweighted(scoreopt_o(steps=2)),
-    "ssni over gns": reweighted(gns((20, 40), 20)),
-    "ssni over gdmp, recomputed": dataclasses.replace(
-        reweighted(gdmp(40, 2, 20, MSE(2e3))),  # type: ignore[type-var]
-        recompute=True,
-    ),
-}
-every_row = pytest.mark.parametrize("purifier", ROWS.values(), ids=ROWS)
-DDPM = ddpm(100, 20)
 NOISE = Noise(torch.arange(7), seed=3)
-
-
-@dataclasses.dataclass(frozen=True)
-class Given(NoiseLevel):
-    """A level chosen by the test for each dataset row."""
-
-    t: tuple[float, ...]
-    configured = 0.0
-    measure = None
-
-    @property
-    def largest(self) -> float:
-        return max(self.t)
-
-    def check(self, nets: object) -> None:
-        pass
-
-    def level(self, norm: Tensor, noise: Noise) -> Tensor:
-        return torch.tensor(self.t, dtype=torch.float64)[noise.index]
 
 
 def run(purifier: Purifier, x: Tensor, noise: Noise = NOISE, rows: int = 4) -> Tensor:
