@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -36,6 +36,10 @@ class Case:
     t: Tensor
     denoiser: Denoiser
     classifier: nn.Module
+
+    def rows(self, rows: Tensor) -> "Case":
+        """The case of some of its images."""
+        return replace(self, x=self.x[rows], y=self.y[rows], t=self.t[rows])
 
     @property
     def image(self) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from adpur.addt.case import Case
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
+from adpur.keyed.rows import chunks
 from adpur.types import expand
 
 
@@ -32,6 +33,26 @@ class Mixture:
     def __call__(self, eps: Tensor) -> Tensor:
         """The noise to be mixed into the images and to be found there."""
         return mixed(eps, self.keep, self.delta, self.add)
+
+
+def searched(perturbation: "Perturbation", case: Case, noise: Noise, rows: int | None) -> Mixture:
+    """The mixture of a batch, searched with exactly `rows` images a network call.
+
+    The last bits of a convolution depend on the number of images in the call, and a rank-based
+    mapping turns a last bit into another pixel. With fixed rows the result for an image does not
+    depend on the batch it came in, and so not on the number of processes. None searches the whole
+    batch at once.
+    """
+    if rows is None or rows == len(case.x):
+        return perturbation.search(case, noise)
+    parts = []
+    for chunk, real in chunks(len(case.x), rows):
+        found = perturbation.search(case.rows(chunk.to(case.x.device)), noise[chunk])
+        parts.append([v[:real] for v in (found.keep, found.add, found.delta, found.found)])
+        parts[-1].append(found.losses[:, :real])
+    keep, add, delta, total, losses = zip(*parts, strict=True)
+    joined = [torch.cat(v) for v in (keep, add, delta, total)]
+    return Mixture(joined[0], joined[1], joined[2], joined[3], torch.cat(losses, dim=1))
 
 
 def mixed(eps: Tensor, keep: Tensor, delta: Tensor, add: Tensor) -> Tensor:

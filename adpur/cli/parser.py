@@ -1,5 +1,6 @@
 """The command line of a stage: LightningCLI with config names, sweeps and errors as one line."""
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.profilers import SimpleProfiler
 
 from adpur.cli.defaults import default_loggers
 from adpur.cli.keep import KeepConfig
@@ -76,7 +78,8 @@ class CLI(LightningCLI):
                 raise ConfigError(f"threads must be a positive integer, got {threads}")
             torch.set_num_threads(threads)
         if self.stage != "test":
-            for told in ("only", "vary", "shard", "dry_run"):
+            words = ("only", "vary", "shard", *(["dry_run"] if self.stage != "fit" else []))
+            for told in words:
                 if self.config[told]:
                     word = told.replace("_", "-")
                     raise ConfigError(f"{word} belongs to adpur test, not to adpur {self.stage}")
@@ -113,6 +116,11 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Results below the run folder, loggers and a bar unless the config has its own."""
         config = self._get(self.config_init, "trainer")
+        if self.stage == "fit" and self.config["dry_run"]:  # measured, and nothing written
+            self.save_config_callback = None
+            kwargs |= {"logger": False, "enable_checkpointing": False, "profiler": SimpleProfiler()}
+            kwargs |= {"enable_progress_bar": False, "default_root_dir": tempfile.mkdtemp()}
+            return super().instantiate_trainer(**kwargs)
         given = config["callbacks"] or []
         callbacks = config["callbacks"] = list(given) if isinstance(given, list) else [given]
         if config["enable_progress_bar"] is not False and not _any(callbacks, ProgressBar):

@@ -1,5 +1,6 @@
 """Parse, resume if there is something to resume, run the stage, print what came out."""
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from adpur.cli.testing import test
 from adpur.cli.values import load_yaml
 from adpur.errors import ConfigError
 from adpur.lit.data.base import ImageData
+from adpur.lit.fit.estimate import estimate
 from adpur.lit.fit.training import Training
 from adpur.lit.run.signals import requeued
 from adpur.lit.test.evaluation import Evaluation
@@ -81,6 +83,8 @@ def work(cli: CLI, stage: str, argv: Sequence[str]) -> None:
         return
     if isinstance(cli.model, Evaluation):
         test(cli, cli.model, argv)
+    elif cli.config["dry_run"]:
+        print_cost(cli)
     else:
         if cli.config["fresh"] and not requeued():
             set_aside(cli.folder)
@@ -89,6 +93,15 @@ def work(cli: CLI, stage: str, argv: Sequence[str]) -> None:
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
+
+
+def print_cost(cli: CLI) -> None:
+    """What the fit will cost, line by line as it is measured."""
+    if not isinstance(cli.datamodule, ImageData):
+        raise ConfigError(f"--dry-run needs data: a subclass of ImageData, got {cli.datamodule!r}")
+    for line in estimate(cli.trainer, cli.model, cli.datamodule):
+        print(line, flush=True)
+    shutil.rmtree(cli.trainer.default_root_dir, ignore_errors=True)
 
 
 def _last(cli: CLI) -> Path:

@@ -35,7 +35,7 @@ from adpur import (
     pretrained,
 )
 from adpur.addt.case import Case
-from adpur.addt.perturbation import Mixture
+from adpur.addt.perturbation import Mixture, searched
 from adpur.lit.data.digits import Digits
 from adpur.types import expand, to_signed
 
@@ -120,6 +120,32 @@ def test_a_batch_is_its_rows_alone(perturbation: Perturbation) -> None:
         made = perturbation.search(alone, keys()[row])
         assert torch.allclose(made.delta[0], whole.delta[i], rtol=1e-10)
         assert torch.equal(made.keep[0], whole.keep[i]) and torch.equal(made.add[0], whole.add[i])
+
+
+@pytest.mark.parametrize("rows", [1, 3, 4, 7])
+@pytest.mark.parametrize("perturbation", EVERY, ids=str)
+def test_a_search_in_calls_of_fixed_rows_finds_the_same(
+    perturbation: Perturbation, rows: int
+) -> None:
+    """Up to the last bits of a matrix product, which depend on its number of rows."""
+    posed = case()
+    whole, parts = perturbation.search(posed, keys()), searched(perturbation, posed, keys(), rows)
+    for name in ("keep", "add", "delta", "found", "losses"):
+        assert torch.allclose(getattr(parts, name), getattr(whole, name), rtol=1e-9), name
+
+
+def test_with_fixed_rows_a_perturbation_does_not_depend_on_its_batch() -> None:
+    """What two processes of 4 images find is what one of 8 finds, on the digits networks in fp32."""
+    nets = pretrained("digits/classifier", "digits/diffusion")
+    x, y, index = (v[:8] for v in Digits().stacked("train"))
+    t, noise = torch.arange(60, 100, 5), Noise(index, source=Source.TRAIN)
+    posed = Case(to_signed(x), y, t, nets.denoiser, nets.classifier)
+    one = searched(addt_paper(0.19, 0.8), posed, noise, 2)
+    for half in (slice(0, 4), slice(4, 8)):
+        part = posed.rows(torch.arange(8)[half])
+        assert torch.equal(
+            searched(addt_paper(0.19, 0.8), part, noise[half], 2).delta, one.delta[half]
+        )
 
 
 @pytest.mark.parametrize("perturbation", EVERY, ids=str)

@@ -8,7 +8,7 @@ from torchmetrics import MeanMetric
 
 from adpur.addt.case import Case
 from adpur.addt.objective import DenoisingLoss, EpsMSE
-from adpur.addt.perturbation import Mixture, Perturbation
+from adpur.addt.perturbation import Mixture, Perturbation, searched
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
 from adpur.lit.data.base import Batch
@@ -35,6 +35,9 @@ class ADDT(DenoiserTraining):
             500 in the paper).
         betas: of AdamW.
         dropout: probability in every dropout layer; the network's own if None.
+        rows: images in every network call of the search; None for a whole batch at once. With a
+            fixed number, the same weights give the same perturbations, to the bit, on any number
+            of processes (where no dropout draws from the batch's generator).
         kwargs: of `DenoiserTraining`; without `max_time`, times are those the network was trained
             on.
     """
@@ -52,10 +55,13 @@ class ADDT(DenoiserTraining):
         weight_decay: float = 1e-6,
         warmup: int = 0,
         dropout: float | None = None,
+        rows: int | None = None,
         **kwargs: Any,
     ) -> None:
         if dropout is not None and not 0 <= dropout < 1:
             raise ConfigError(f"dropout: expected a probability below 1, or null, got {dropout}")
+        if rows is not None and rows < 1:
+            raise ConfigError(f"rows: expected a positive number of images, or null, got {rows}")
         denoiser = networks.denoiser.requires_grad_(True).train()  # as Networks never is
         if networks.shape not in (None, tuple(denoiser.shape)):
             raise ConfigError(
@@ -64,6 +70,7 @@ class ADDT(DenoiserTraining):
             )
         super().__init__(denoiser, export, lr, weight_decay=weight_decay, **kwargs)
         self.guide = Lent(networks.classifier)
+        self.rows = rows
         self.perturbation, self.objective = perturbation, objective or EpsMSE()
         self.betas, self.annealing = betas, Annealing("constant", warmup)
         if dropout is not None:
@@ -87,7 +94,7 @@ class ADDT(DenoiserTraining):
         share = self._shares(x, noise)
         t = self.denoiser.training_time(share)
         case = Case(to_signed(x), y, t, self.denoiser, self.guide.like(x))
-        mixture = self.perturbation.search(case, noise)
+        mixture = searched(self.perturbation, case, noise, self.rows)
         seen = case.restored(mixture(noise.normal(case.x, Stream.FORWARD)))
         losses = self.objective.losses(case, seen.x0)
         self._report(mixture, losses.detach(), share)
