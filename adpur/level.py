@@ -10,7 +10,7 @@ from adpur.curve import Curve
 from adpur.errors import ConfigError
 from adpur.memory import Keep, Memory
 from adpur.models.denoiser import Denoiser
-from adpur.models.fingerprint import fingerprint
+from adpur.models.fingerprint import fingerprint, is_of
 from adpur.models.networks import Networks
 from adpur.noise import Noise, Source, Stream
 from adpur.norms import Reference
@@ -165,11 +165,11 @@ class Reweighted(NoiseLevel):
 
     def check(self, nets: Networks) -> None:
         """The reference must come from the network that scores."""
-        now = fingerprint(nets.scorer)
-        if self.reference.scorer != now:
+        if not is_of(self.reference.scorer, nets.scorer):
             raise ConfigError(
                 "the reference score norms were measured with another diffusion model "
-                f"({self.reference.scorer[:12]}, now {now[:12]}); run adpur calibrate again"
+                f"({self.reference.scorer[:12]}, now {fingerprint(nets.scorer)[:12]}); run adpur "
+                "calibrate again"
             )
 
     def level(self, norm: Tensor, noise: Noise) -> Tensor:
