@@ -17,6 +17,7 @@ LAYERS = [
         "metrics",
         "store",
         "records",
+        "arithmetic",
         "figures",
         "plots",
         "charts",

@@ -11,11 +11,17 @@ from adpur.lit.data.base import Batch
 from adpur.lit.evaluation import Evaluation
 from adpur.metrics.scoreboard import CLEAN
 from adpur.metrics.threats import UNION
-from adpur.records import describe
+from adpur.records import Described, describe
 from adpur.threat.attack import Attack
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
 from adpur.trial import Block, Trial, unknowable
+
+DEFAULTS = {
+    "gradient": Exact(), "knowledge": Knowledge(), "levels": LevelGradient(), "cosine": 0,
+    "source": None,
+}  # fmt: skip
+"""What a described block means that lacks a setting: what `Robustness` does without it."""
 
 
 class Robustness(pl.Callback):
@@ -89,7 +95,7 @@ class Robustness(pl.Callback):
             "source": self.source,
             "only": self._rows(module),
         }
-        told = describe(described)
+        told = Described.of(describe(described), DEFAULTS)
         if module.blocks.setdefault(self.name, told) != told:
             raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
         for row in self._rows(module):
