@@ -10,6 +10,14 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+ABSENT = "absent"
+"""Key of a dataclass field's metadata: what records and fingerprints without the field mean.
+
+Needed for a new field of a schedule (see `adpur.models.checkpoints.fingerprint`), and for a field
+whose default is changed (see `adpur.judging.records.differences`); elsewhere a field that is
+lacking is at its default.
+"""
+
 
 def expand(v: Tensor, like: Tensor) -> Tensor:
     """Per-row values `(B,)` as `(B, 1, 1, 1)` in the dtype and on the device of `like`.

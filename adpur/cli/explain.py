@@ -58,8 +58,9 @@ def _kin(base: str) -> list[str]:
 def _settings(owner: str) -> list[str]:
     """What a class takes; for none, the top-level keys of a config and the trainer's."""
     if not owner:
-        top = ["model", "data", "threads", "run", "fresh", "vary", "only", "seed_everything"]
-        return top + [f"trainer.{name}" for name in inspect.signature(pl.Trainer).parameters]
+        top = ["model", "data", "threads", "run", "fresh", "vary", "only", "mixed"]
+        trainer = [f"trainer.{name}" for name in inspect.signature(pl.Trainer).parameters]
+        return [*top, "seed_everything", *trainer]
     module, _, name = owner.rpartition(".")
     return [*inspect.signature(getattr(import_module(module), name)).parameters]
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+from jsonargparse import ArgumentError, Namespace
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -18,7 +19,7 @@ EXECUTION = {
     "profiler",
 }  # fmt: skip
 """Trainer settings that may change between the sessions of one fit."""
-SESSION = {"config", "run", "fresh", "threads", "vary", "only", "shard", "dry_run"}
+SESSION = {"config", "run", "fresh", "threads", "vary", "only", "shard", "dry_run", "mixed"}
 """Words of the command line that say where and how, or are in the config already."""
 
 
@@ -36,8 +37,8 @@ class KeepConfig(SaveConfigCallback):
         """A fit continues only what the same settings began, save for how it is run."""
         file = Path(trainer.default_root_dir) / self.config_filename
         if trainer.ckpt_path and file.is_file():
-            before, now = (load_yaml(text) for text in (file.read_text(), self._text()))
-            if told := list(differences(_settings(before), _settings(now))):
+            before = self._completed(load_yaml(file.read_text()))
+            if told := list(differences(_settings(before), _settings(load_yaml(self._text())))):
                 raise ConfigError(
                     f"{file.parent} holds another fit: {'; '.join(told[:4])}. "
                     "Name another folder with --run, or start anew with --fresh"
@@ -54,8 +55,20 @@ class KeepConfig(SaveConfigCallback):
         part.replace(folder / self.config_filename)
 
     def _text(self) -> str:
-        text: str = self.parser.dump(self.config, skip_none=False, format="yaml")
+        return self._dumped(self.config)
+
+    def _dumped(self, config: Namespace) -> str:
+        text: str = self.parser.dump(config, skip_none=False, format="yaml")
         return text
+
+    def _completed(self, before: dict[str, Any]) -> dict[str, Any]:
+        """An older config with the settings that it lacks, because adpur or Lightning got them
+        since, at the parser's defaults; as it is where it has one that is no longer known.
+        """
+        try:
+            return load_yaml(self._dumped(self.parser.parse_object(before)))
+        except ArgumentError:
+            return before
 
 
 def _settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -65,6 +65,9 @@ class CLI(LightningCLI):
         parser.add_argument("--shard", type=str | None, default=None, help="k/n: every n-th batch")
         parser.add_argument("--dry-run", action="store_true", help="cost, measured and estimated")
         parser.add_argument("--fresh", action="store_true", help="start anew in an empty folder")
+        parser.add_argument(
+            "--mixed", action="store_true", help="go on where another device or torch began; marked"
+        )
 
     def parse_arguments(self, parser: Any, args: Any) -> None:
         """Without Lightning's warning that adpur's own dispatch provokes."""
@@ -78,8 +81,8 @@ class CLI(LightningCLI):
                 raise ConfigError(f"threads must be a positive integer, got {threads}")
             torch.set_num_threads(threads)
         if self.stage != "test":
-            words = ("only", "vary", "shard", *(["dry_run"] if self.stage != "fit" else []))
-            for told in words:
+            words = ("only", "vary", "shard", "mixed")
+            for told in words if self.stage == "fit" else (*words, "dry_run"):
                 if self.config[told]:
                     word = told.replace("_", "-")
                     raise ConfigError(f"{word} belongs to adpur test, not to adpur {self.stage}")
@@ -87,7 +90,9 @@ class CLI(LightningCLI):
         self._choose_rows()
 
     def _choose_shard(self) -> None:
-        text, self.config["shard"] = self.config["shard"], None  # no part of the resolved config
+        # neither is a part of the resolved config, which a later session may start from
+        self.mixed, self.config["mixed"] = self.config["mixed"], False
+        text, self.config["shard"] = self.config["shard"], None
         self.shard = Shard.parse(text) if text is not None else None
         if text is not None and self.config["fresh"]:
             raise ConfigError(

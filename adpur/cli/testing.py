@@ -30,6 +30,7 @@ def test(cli: CLI, model: Evaluation, argv: Sequence[str]) -> None:
         if not data.batches:
             print(f"shard {cli.shard} has nothing to do: there are fewer batches than shards")
             return
+    model.mixed = cli.mixed
     cli.trainer.test(model, data, verbose=False)
     if cli.trainer.is_global_zero and not cli.trainer.interrupted:
         if cli.shard is None or model.outcomes:

@@ -1,7 +1,9 @@
 """Networks of other conventions as denoisers."""
 
+import inspect
 import json
 from abc import abstractmethod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +94,10 @@ class EDMDenoiser(Denoiser):
         """What modules alone do not show."""
         return f"sigma_data={self.sigma_data}"
 
+    def fingerprinted(self) -> dict[str, Any]:
+        """See `adpur.models.checkpoints.fingerprint`."""
+        return {"sigma_data": self.sigma_data}
+
     def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
         """See the class."""
         sigma, sd = self.schedule.sigma(t), self.sigma_data
@@ -115,7 +121,18 @@ class DiffusersNet(nn.Module):
         config = dict(self.unet.config)  # type: ignore[arg-type]
         return json.dumps({k: v for k, v in config.items() if k[0] != "_"}, sort_keys=True)
 
+    def fingerprinted(self) -> dict[str, Any]:
+        """The arguments that are not at their default: a release of diffusers may add some."""
+        known = inspect.signature(type(self.unet).__init__).parameters
+        config = json.loads(self.extra_repr())
+        return {k: v for k, v in config.items() if k not in known or v != _json(known[k].default)}
+
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """The model's sample, without its output class."""
         out: Tensor = self.unet(x, label, return_dict=False)[0]
         return out
+
+
+def _json(default: Any) -> Any:
+    """A default as JSON would hold it: a tuple is a list; none at all equals nothing."""
+    return json.loads(json.dumps(default, default=repr))

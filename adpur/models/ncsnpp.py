@@ -112,6 +112,10 @@ class NCSNpp(nn.Module):
         """The constructor's arguments, which modules alone do not show."""
         return json.dumps(self.arguments, sort_keys=True)
 
+    def fingerprinted(self) -> dict[str, Any]:
+        """See `adpur.models.checkpoints.fingerprint`."""
+        return self.arguments
+
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """The network's output for images `(B, C, H, W)` and labels `(B,)` of any real type."""
         emb = self.embed(label, x)

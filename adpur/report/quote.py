@@ -1,7 +1,7 @@
 """The one line a paper should quote."""
 
 from adpur.judging import protocol
-from adpur.judging.records import describe
+from adpur.judging.records import describe, differences
 from adpur.judging.scoreboard import Column, Outcome
 from adpur.report.run import Run
 from adpur.threat.ball import L2, Linf
@@ -47,6 +47,5 @@ def _differs(run: Run, name: str, part: protocol.Part) -> bool:
     if block is None:
         return False
     wanted = {"attacks": [describe(part.attack)], "gradient": describe(part.gradient)}
-    return any(block[key] != value for key, value in wanted.items()) or (
-        block["knowledge"]["pool"] is not None
-    )
+    changed = any(any(differences(block[key], value)) for key, value in wanted.items())
+    return changed or block["knowledge"]["pool"] is not None

@@ -6,6 +6,7 @@ names need no escaping, and an entry alone is what RobustBench keeps as one mode
 
 from typing import Any
 
+from adpur.judging.arithmetic import Computed
 from adpur.judging.scoreboard import Column, Outcome
 from adpur.judging.statistics import Estimate
 from adpur.judging.threats import Threat, by_threat, union_of
@@ -51,9 +52,15 @@ def _common(run: Run, row: str) -> dict[str, Any]:
         "estimands": {"clean": estimands(clean)},
         "seconds": {"clean": run.seconds.get(Column(row), 0.0)},
         "versions": identity["versions"],
+        "arithmetic": _arithmetic(run.computed(row)),
         "identity_sha256": run.sha256,
     }
     return entry | of_row(run, row) | _trust(run, row)
+
+
+def _arithmetic(computed: Computed) -> dict[str, Any]:
+    """How many images each machine's arithmetic computed, and what a reader must be told of it."""
+    return {"images": computed.images, "marks": list(computed.marks), "mixed": computed.mixed}
 
 
 def _attacked(run: Run, row: str, danger: Threat, columns: list[Column]) -> dict[str, Any]:

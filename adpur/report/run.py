@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from adpur.errors import ConfigError
+from adpur.judging.arithmetic import Computed
 from adpur.judging.records import Records
 from adpur.judging.scoreboard import Column, Outcome
 from adpur.judging.threats import unions
@@ -23,6 +24,7 @@ class Run(NamedTuple):
     trust: Report
     about: dict[str, Any]
     sha256: str
+    records: Records
 
     @property
     def rows(self) -> list[str]:
@@ -34,6 +36,10 @@ class Run(NamedTuple):
         """Clean, attacked and united: a row's columns stand in this order."""
         clean = {c: o for c, o in self.outcomes.items() if c.clean}
         return clean | self.outcomes | self.unions
+
+    def computed(self, row: str | None = None) -> Computed:
+        """On whose arithmetic the images were computed, of one row or of all."""
+        return self.records.computed(c for c in self.outcomes if row in (None, c.row))
 
     def warnings(self, row: str) -> list[Finding]:
         """Findings that mark a row."""
@@ -54,5 +60,5 @@ def read_run(folder: Path) -> Run:
         raise ConfigError(f"{folder} has no images in every row yet; finish the run first")
     return Run(
         folder, identity, outcomes, records.seconds(), unions(outcomes, identity["attacks"]),
-        read_report(folder), content.get("about", {}), content["sha256"],
+        read_report(folder), content.get("about", {}), content["sha256"], records,
     )  # fmt: skip

@@ -64,7 +64,7 @@ def wide(runs: Sequence[Run]) -> list[list[str]]:
 def notes(run: Run) -> list[str]:
     """Everything said below a table."""
     told = [*quotes(run), *warnings(run), *claims(run), *separations(run), *cosines(run)]
-    return [footnote(run), *told]
+    return [footnote(run), *run.computed().marks, *told]
 
 
 def footnote(run: Run) -> str:
@@ -145,6 +145,7 @@ def write_csv(runs: Iterable[Run], file: Path) -> None:
         {"run": run.folder.name, "row": c.row, "attack": c.attack, "eps": c.eps}
         | outcome.summary()
         | {"seconds": run.seconds.get(c, 0.0), "warnings": len(run.warnings(c.row))}
+        | {"arithmetic": str(run.computed(c.row))}
         for run in runs
         for c, outcome in run.columns.items()
     ]

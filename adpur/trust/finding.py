@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 from torch import Tensor
 
 from adpur.defense.defense import Defense
+from adpur.judging.arithmetic import Computed
 from adpur.judging.judge import Bench
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.trial import Trial
@@ -87,12 +88,14 @@ class Record(NamedTuple):
     """What the run recorded of a case.
 
     `clean` is under the block's own knowledge; `attacked` goes by radius; `others` are the row's
-    other blocks at the largest radius, in the same norm and with the same knowledge.
+    other blocks at the largest radius, in the same norm and with the same knowledge. `computed`
+    says on whose arithmetic the case's columns were computed.
     """
 
     clean: Outcome
     attacked: Mapping[float, Outcome]
     others: Mapping[str, Outcome]
+    computed: Computed = Computed({})
 
     @property
     def largest(self) -> Outcome:

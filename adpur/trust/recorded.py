@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from adpur.judging.arithmetic import UNKNOWN
 from adpur.judging.records import digest
 from adpur.judging.scoreboard import Outcome, Score
 from adpur.judging.statistics import Estimate, mean_accuracy, paired_difference
@@ -189,9 +190,26 @@ class Sample(Review):
         return Measured(Grade.INFO, f"{len(outcome.images)} images ({balance}), rows {name}")
 
 
+class OneArithmetic(Review):
+    """All was computed by processors, devices and versions that agree to the last bit."""
+
+    check = "T20"
+    title = "one arithmetic"
+    means = "decisions near a tie depend on which machine computed which image"
+    advice = "compute the run on one kind of device with one torch: --fresh, without --mixed"
+
+    def review(self, case: Case, record: Record) -> Measured:
+        """Images by arithmetic; a warning where more than last bits may differ."""
+        computed = record.computed
+        if computed.mixed:
+            return Measured(Grade.WARN, "; ".join(computed.marks))
+        one = not computed.marks and UNKNOWN not in computed.images
+        return Measured(Grade.PASS if one else Grade.INFO, str(computed))
+
+
 RECORDED = (
     Ball(), FreshNoise(), EveryImage(), LossRises(), GradientHealth(), BudgetCurve(), Ordering(),
-    Stochastic(), SameDefense(), Sample(),
+    Stochastic(), SameDefense(), Sample(), OneArithmetic(),
 )  # fmt: skip
 
 

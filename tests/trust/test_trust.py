@@ -41,6 +41,7 @@ from adpur import (
     Square,
     Strided,
 )
+from adpur.judging.arithmetic import Computed
 from adpur.judging.judge import Bench, judge
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.trial import Trial
@@ -60,6 +61,7 @@ def examined(
     others: dict[str, Trial] | None = None,
     draws: int = 4,
     only: str | None = None,
+    computed: Computed = Computed({"AVX2": 4}),
 ) -> dict[str, Finding]:
     """A whole evaluation of one block in memory, then every check, by number."""
     networks = Networks(classifier or LinearClassifier(), WavyDenoiser())
@@ -76,7 +78,7 @@ def examined(
     attacked = {r: outcome(replace(trial, attack=replace(attack, eps=r))) for r in radii}
     compared = {n: outcome(replace(t, defense=defense)) for n, t in (others or {}).items()}
     case = Case("row", "block", trial, defense, X, y, noise, bench)
-    record = Record(clean, attacked, compared)
+    record = Record(clean, attacked, compared, computed)
     said = {c: c.probe(case) for c in probes(Level.FULL) if only in (None, c.check)}
     read = {c: c.review(case, record) for c in reviews(Level.FULL) if only in (None, c.check)}
     return {c.check: c.found(case, measured) for c, measured in (said | read).items()}
@@ -225,6 +227,7 @@ PLANTED: list[tuple[str, dict[str, Any]]] = [
     ("T14", SLOW | {"purifier": DIFFPURE}),
     ("T16", {"purifier": DIFFPURE, "draws": 1}),
     ("T17", {"classifier": Softmax()}),
+    ("T20", {"computed": Computed({"cuda H100": 3, "AVX2": 1}, ("on two kinds",), mixed=True)}),
 ]
 
 

@@ -115,6 +115,10 @@ class Imported(nn.Module):
         """Where it is from."""
         return self.told
 
+    def fingerprinted(self) -> dict[str, Any]:
+        """See `adpur.models.checkpoints.fingerprint`."""
+        return {"found": self.told}
+
 
 def images(named: str, limit: int | None) -> ImageData:
     """The data of a name or a file, `limit` images of it."""

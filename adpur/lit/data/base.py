@@ -24,7 +24,8 @@ class ImageData(pl.LightningDataModule):
     """Labelled images with their dataset rows, in fixed splits.
 
     Args:
-        batch_size: images a batch, per process.
+        batch_size: images a batch, per process; a fit that is continued on another number of
+            processes keeps their product.
         limit: evaluate on this many images, a fixed choice by `subset_seed`; all by default.
         subset_seed: which images `limit` keeps.
         evaluate: the split `adpur test` reads; choices belong on `validation`.
@@ -65,6 +66,8 @@ class ImageData(pl.LightningDataModule):
         self.evaluate: Split = evaluate
         self.seed = 0
         self._position = (0, 0)
+        self._step: int | None = None
+        """Images of a step of the fit that is continued, of all processes together."""
 
     @abstractmethod
     def split(self, name: Split) -> Dataset[Batch]:
@@ -105,20 +108,37 @@ class ImageData(pl.LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         """A shuffled loader that starts where the restored checkpoint stood, even mid-epoch."""
         return ResumableLoader(
-            self.split("train"), self.batch_size, self.seed, *self._place, *self._position,
+            self.split("train"), self._mine(), self.seed, *self._place, *self._position,
             augment=self.augment, workers=self.workers,
         )  # fmt: skip
 
     def state_dict(self) -> dict[str, int]:
-        """Which batch of which epoch is done: the trainer's word, as it fetches one ahead."""
+        """Which batch of which epoch is done: the trainer's word, as it fetches one ahead.
+
+        And the images of a batch on all processes together, which a resumed fit keeps.
+        """
         trainer: Any = self.trainer
         done = trainer.fit_loop.epoch_loop.batch_progress.total.processed
         epoch, given = divmod(done, trainer.num_training_batches)
-        return {"epoch": epoch, "given": given}
+        return {"epoch": epoch, "given": given, "images": self._mine() * trainer.world_size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Start the next training loader there."""
+        """Start the next training loader there; fits of adpur 0.1.0 did not say `images`."""
         self._position = (state["epoch"], state["given"])
+        self._step = state.get("images")
+
+    def _mine(self) -> int:
+        """Training images a batch of this process: its share of what the fit began with."""
+        world = self._place[1]
+        if self._step is None:
+            return self.batch_size
+        if self._step % world:
+            raise ConfigError(
+                f"this fit began with {self._step} images a batch on all processes together: "
+                f"expected a number of processes that divides it, got {world}; change "
+                "trainer.devices or trainer.num_nodes, or start anew with --fresh"
+            )
+        return self._step // world
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation images that `validation` chooses, once."""

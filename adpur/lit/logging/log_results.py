@@ -13,7 +13,7 @@ from adpur.lit.logging.summary import row_summary
 
 
 def start_runs(loggers: Sequence[Logger], rows: Mapping[str, Any], identity: Any) -> None:
-    """A W&B run for each row; the same identity goes on with the same run."""
+    """A W&B run for each row; the same identity, as first written, goes on with the same run."""
     for row_runs in _row_runs(loggers):
         for name, row in rows.items():
             row_runs.start(name, describe(row), digest([identity, name]))

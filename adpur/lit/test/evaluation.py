@@ -92,6 +92,8 @@ class Evaluation(pl.LightningModule):
         self.attacks: dict[tuple[str, str], Block] = {}
         self.outcomes: dict[Column, Outcome] = {}
         self.tell: Callable[[str], None] = lambda text: None
+        self.mixed = False
+        """Whether to go on where another kind of device, precision or release of torch began."""
         self.meet: Callable[[], None] = lambda: self.trainer.strategy.barrier()
         for name in defenses:
             self.declare(Column(name))
@@ -116,7 +118,7 @@ class Evaluation(pl.LightningModule):
         self.records = Records(Path(self.trainer.default_root_dir))
         self._claim()
         if self.data.shard.of == 1 and self.trainer.is_global_zero:
-            start_runs(self.trainer.loggers, self.rows, self.identity())
+            start_runs(self.trainer.loggers, self.rows, self.records.identity)
         self.records.read()
         for defense in self.defenses.values():
             defense.workers = self.workers or idle_cores(self.trainer)
@@ -131,11 +133,16 @@ class Evaluation(pl.LightningModule):
                     "architectures": identity.architectures(self.defenses),
                     "table": self.table,
                 }
-                self.records.claim(self.identity(), self.columns, about, shared)
+                self.records.claim(
+                    self.identity(), self.columns, about, shared,
+                    older=lambda: identity.older_prints(self.defenses),
+                )  # fmt: skip
             except ConfigError as error:
                 refusal = str(error)
         if refusal := self.trainer.strategy.broadcast(refusal):
             raise ConfigError(refusal)
+        # each process for itself: they may be on different machines
+        self.records.begin(identity.of_session(self.defenses, self.device), self.mixed)
 
     @property
     def data(self) -> ImageData:
@@ -146,7 +153,10 @@ class Evaluation(pl.LightningModule):
         return data
 
     def identity(self) -> dict[str, Any]:
-        """What makes the numbers what they are; not devices, loader batches or loggers."""
+        """What makes the numbers what they are; not the number of devices, batches or loggers.
+
+        In its `arithmetic` and `versions` sessions may differ, see `adpur.judging.arithmetic`.
+        """
         first = next(iter(self.defenses.values()))
         return {
             "defenses": describe(self.rows),
@@ -157,9 +167,7 @@ class Evaluation(pl.LightningModule):
             "select": self.select,
             "rows": first.rows,
             "seed": self.seed,
-            "arithmetic": identity.of_arithmetic(),
-            "versions": identity.of_versions(),
-        }
+        } | identity.of_session(self.defenses, self.device)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy of every row."""
@@ -236,7 +244,7 @@ class Evaluation(pl.LightningModule):
     def _log(self) -> None:
         """Tell the loggers; of several shards, only the one that sees all complete has W&B runs."""
         if self.data.shard.of > 1:
-            start_runs(self.trainer.loggers, self.rows, self.identity())
+            start_runs(self.trainer.loggers, self.rows, self.records.identity)
         log_columns(self.trainer.loggers, self.outcomes)
         log_rows(self.trainer.loggers, self.outcomes, self.blocks, self.records, self._weights())
 

@@ -6,8 +6,9 @@ import torch
 
 import adpur
 from adpur.defense.defense import Defense
+from adpur.judging.arithmetic import in_use
 from adpur.lit.data.base import ImageData
-from adpur.models.checkpoints.fingerprint import architecture, fingerprint
+from adpur.models.checkpoints.fingerprint import architecture, fingerprint, legacy_fingerprint
 from adpur.models.networks import Networks
 
 
@@ -22,13 +23,10 @@ def of_data(data: ImageData) -> dict[str, Any]:
     }
 
 
-def of_arithmetic() -> dict[str, Any]:
-    """What decides last bits besides the device and R."""
-    return {
-        "dtype": "float32",
-        "matmul": torch.get_float32_matmul_precision(),
-        "cudnn_tf32": torch.backends.cudnn.allow_tf32,
-    }
+def of_session(defenses: dict[str, Defense], device: torch.device) -> dict[str, Any]:
+    """On whose arithmetic a process computes, and with which versions."""
+    nets = [defense.networks for defense in defenses.values()]
+    return {"arithmetic": in_use(device, nets), "versions": of_versions()}
 
 
 def of_versions() -> dict[str, str]:
@@ -39,6 +37,12 @@ def of_versions() -> dict[str, str]:
 def of_networks(networks: Networks) -> dict[str, str]:
     """A fingerprint of each part."""
     return {name: fingerprint(part) for name, part in networks.named_children()}
+
+
+def older_prints(defenses: dict[str, Defense]) -> dict[str, str]:
+    """The fingerprint that adpur 0.1.0 gave each network, by today's."""
+    parts = {net for d in defenses.values() for net in d.networks.children()}
+    return {fingerprint(net): legacy_fingerprint(net) for net in parts}
 
 
 def architectures(defenses: dict[str, Defense]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from adpur.attacks.attack import Attack
 from adpur.defense.gradient import Exact, GradientMode
 from adpur.errors import ConfigError
-from adpur.judging.records import describe
+from adpur.judging.records import Described, describe
 from adpur.judging.scoreboard import CLEAN
 from adpur.judging.threats import UNION
 from adpur.judging.trial import Block, Trial, unknowable
@@ -16,6 +16,12 @@ from adpur.lit.data.base import Batch
 from adpur.lit.test.evaluation import Evaluation
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
+
+DEFAULTS = {
+    "gradient": Exact(), "knowledge": Knowledge(), "levels": LevelGradient(), "cosine": 0,
+    "source": None,
+}  # fmt: skip
+"""What a described block means that lacks a setting: what `Robustness` does without it."""
 
 
 class Robustness(pl.Callback):
@@ -89,7 +95,7 @@ class Robustness(pl.Callback):
             "source": self.source,
             "only": self._rows(module),
         }
-        told = describe(described)
+        told = Described.of(describe(described), DEFAULTS)
         if module.blocks.setdefault(self.name, told) != told:
             raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
         for row in self._rows(module):

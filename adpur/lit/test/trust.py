@@ -132,4 +132,5 @@ def recorded(module: Evaluated, block: Block) -> Record:
     alike = [b for b in module.attacks.values() if b.comparable(block) and b.name != block.name]
     others = {b.name: outcomes[Column(b.row, b.name, eps)] for b in alike if eps in b.radii}
     attacked = {column.eps: outcomes[column] for column in block.columns}
-    return Record(outcomes[block.clean], attacked, others)
+    computed = module.records.computed((block.clean, *block.columns))
+    return Record(outcomes[block.clean], attacked, others, computed)

@@ -12,7 +12,7 @@ from adpur.errors import ConfigError
 from adpur.keyed.memory import Keep, Memory
 from adpur.keyed.noise import Noise, Source, Stream
 from adpur.keyed.rows import in_calls
-from adpur.models.checkpoints.fingerprint import fingerprint
+from adpur.models.checkpoints.fingerprint import fingerprint, is_of
 from adpur.models.networks import Networks
 from adpur.purify.levels.curve import Curve
 from adpur.purify.levels.reference import Reference
@@ -192,11 +192,11 @@ class Reweighted(NoiseLevel):
     def check(self, nets: Networks) -> None:
         """The reference must come from the network that scores."""
         self.score_norm.check(nets.scorer)
-        now = fingerprint(nets.scorer)
-        if self.reference.scorer != now:
+        if not is_of(self.reference.scorer, nets.scorer):
             raise ConfigError(
                 "the reference score norms were measured with another diffusion model "
-                f"({self.reference.scorer[:12]}, now {now[:12]}); run adpur calibrate again"
+                f"({self.reference.scorer[:12]}, now {fingerprint(nets.scorer)[:12]}); run adpur "
+                "calibrate again"
             )
 
     def level(self, norm: Tensor, noise: Noise) -> Tensor:

@@ -47,6 +47,10 @@ class Ball(nn.Module):
         super().__init__()
         self.centre, self.radius = centre, radius
 
+    def fingerprinted(self) -> dict[str, float]:
+        """See `adpur.models.checkpoints.fingerprint`."""
+        return {"centre": self.centre, "radius": self.radius}
+
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(B, 2)`."""
         return _logits((self.radius**2 - (x - self.centre).square().flatten(1).sum(1)) / 2)
@@ -58,6 +62,10 @@ class HalfSpace(nn.Module):
     def __init__(self, n: int, depth: float) -> None:
         super().__init__()
         self.scale, self.depth = 1 / math.sqrt(n), depth
+
+    def fingerprinted(self) -> dict[str, float]:
+        """See `adpur.models.checkpoints.fingerprint`."""
+        return {"scale": self.scale, "depth": self.depth}
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits `(B, 2)`."""
