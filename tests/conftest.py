@@ -3,14 +3,29 @@
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-torch.set_num_threads(1)
+# Two threads beside a busy process spin for each other: one, unless OMP_NUM_THREADS asks for more.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[None]:
+    """One thread, for a file that forks: GNU OpenMP's threads do not live on in a forked process.
+
+    A child that asks for two waits for ever; one that takes one computes other last bits than a
+    parent of two.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

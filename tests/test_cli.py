@@ -21,6 +21,8 @@ from adpur.cli import main, resolve_config, shipped_configs
 from adpur.errors import ConfigError
 from adpur.models.files import find_weights
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 FAST = ["--trainer.enable_progress_bar=false", "--trainer.logger=false", "--data.limit=4"]
 
 

@@ -18,6 +18,8 @@ from toy import in_child
 
 from adpur import ADDT
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 PARTS = {"batch_size": 4, "accumulate_grad_batches": 2}
 SLURM = {
     "SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "fit", "SLURM_NTASKS": "1", "SLURM_PROCID": "0",

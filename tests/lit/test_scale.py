@@ -18,6 +18,8 @@ from adpur.metrics.scoreboard import Column
 from adpur.records import Records
 from adpur.trial import Trial
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 ATTACKED = Column("ssni", "pgd", 0.3)
 
 
