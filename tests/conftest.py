@@ -11,7 +11,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 # Two threads beside a busy process spin for each other: one, unless OMP_NUM_THREADS asks for more.
-torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+# It is set too: processes of the tests read it, and where it is not Lightning's launcher of two
+# processes gives the calling one half of the machine's cores from then on.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
