@@ -1,6 +1,6 @@
 # Everything a person or CI runs. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help install demo table test lint type docs gallery test-slow oracle bench docker clean
+.PHONY: help install demo table test test-isa lint type docs gallery test-slow oracle bench docker clean
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -25,6 +25,12 @@ table: $(READY)  ## the README's table: EOT 10, all 360 test digits
 
 test: $(READY) lint type docs  ## lint, types, the site, tests: a process a core, a thread a process
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
+
+PLAIN := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE
+RUNS := a_run_prints_its_table or killed_run_continues or killed_fit_resumes
+test-isa: $(READY)  ## the laws and three runs from end to end, on the plainest instruction set
+	$(PLAIN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal \
+		tests/laws tests/cli/test_cli.py tests/lit/test/test_evaluation.py tests/lit/fit/test_training.py -k 'laws or $(RUNS)'
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -2,13 +2,30 @@
 
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-torch.set_num_threads(1)
+# Two threads beside a busy process spin for each other: one, unless OMP_NUM_THREADS asks for more.
+# It is set too: processes of the tests read it, and where it is not Lightning's launcher of two
+# processes gives the calling one half of the machine's cores from then on.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[None]:
+    """One thread, for a file that forks: GNU OpenMP's threads do not live on in a forked process.
+
+    A child that asks for two waits for ever; one that takes one computes other last bits than a
+    parent of two.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -266,7 +266,8 @@ def test_what_is_found_is_harder_on_the_digits_networks() -> None:
     assert loss(addt_released(0.19, 0.8).search(c, noise)) > 3 * clean
     assert loss(LinfNoise(ImagePGD(0.2, 0.1, 5)).search(c, noise)) > 3 * clean
     mse = CGPO(weight=Weight(0.19, 0, 0.8), guide=Misdenoised()).search(c, noise)
-    assert (mse.losses[-1] > mse.losses[0]).float().mean() > 0.9
+    rises = int((mse.losses[-1] > mse.losses[0]).sum())
+    assert rises > 48  # 59 of 64; where a rise is a coin's toss, more than 48 have p = 1e-5
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ from adpur.report.run import read_run
 from adpur.report.table import notes, write_csv
 from adpur.trust.report import read_report
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 CPU = torch.device("cpu")
 AVX2 = {"instructions": "AVX2", "onednn": "AVX2", "bits": "11111111"}
 AVX512 = {"instructions": "AVX512", "onednn": "AVX512", "bits": "22222222"}

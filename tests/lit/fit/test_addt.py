@@ -37,6 +37,7 @@ from adpur import (
     pretrained,
 )
 from adpur.diffusion.adapters import DiffusersNet
+from adpur.judging.statistics import mcnemar
 from adpur.keyed.noise import Source
 from adpur.lit.fit.diffusion import DiffusionTraining
 from adpur.models.checkpoints.fingerprint import fingerprint
@@ -155,7 +156,12 @@ def test_dropout_is_on_and_can_be_set(tmp_path: Path) -> None:
 
 
 def test_adversarial_training_hardens_a_classifier(tmp_path: Path) -> None:
-    """Three epochs each; Linf 0.1 PGD. The search leaves no mark on the training state."""
+    """Three epochs each, on Linf 0.1 PGD or on clean images; then attacked at 0.15, image by image.
+
+    Trained weights differ between instruction sets and thread counts. Over 4 seeds, 3 and 6 epochs,
+    scalar and AVX2 kernels and 1 and 2 threads the hardened network was right on 93 to 138 more of
+    the 288 images (at 0.1 on as few as 50), which by McNemar's test is p < 1e-19 at worst.
+    """
 
     def trained(adversary: ImagePGD | None) -> Any:
         export = str(tmp_path / ("at" if adversary else "plain"))
@@ -168,13 +174,14 @@ def test_adversarial_training_hardens_a_classifier(tmp_path: Path) -> None:
         return load_classifier(export).eval()
 
     x, y, index = Digits().stacked("validation")
-    attack = ImagePGD(0.1, 0.02, 10)
-    right = {}
-    for name, adversary in {"plain": None, "at": ImagePGD(0.1, 0.05, 4)}.items():
+    attack, right = ImagePGD(0.15, 0.03, 10), []
+    for adversary in (ImagePGD(0.1, 0.05, 4), None):
         net = trained(adversary)
         adversarial = attack.against(net, x, y, Noise(index))
-        right[name] = float((net(adversarial).argmax(1) == y).float().mean())
-    assert right["at"] > right["plain"] + 0.2
+        right.append((net(adversarial).argmax(1) == y).numpy())
+    saved, lost, p = mcnemar(*right)
+    assert saved > lost
+    assert p < 1e-6
 
 
 def test_every_ablation_of_the_docs_is_a_setting(

@@ -13,6 +13,8 @@ from torch.multiprocessing import ProcessExitedException
 
 from adpur import ADDT, LastCheckpoint
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 EXACT = {"precision": "64-true", "dropout": 0.0}
 
 

@@ -19,6 +19,8 @@ from toy import in_child
 
 from adpur import ADDT
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 PARTS = {"batch_size": 4, "accumulate_grad_batches": 2}
 
 

@@ -34,6 +34,8 @@ from adpur import (
 )
 from adpur.diffusion.sample import Sampler
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 PURIFIER = ddpm(100, stride=50)
 ATTACK = PGD(eps=0.2, steps=2, eot=1)
 ROBUST: dict[str, Any] = {"purifier": PURIFIER, "attack": ATTACK, "images": 12, "rows": 8}

@@ -28,6 +28,7 @@ from adpur import (
 )
 from adpur.models.checkpoints.fingerprint import fingerprint
 
+pytestmark = pytest.mark.usefixtures("forks")
 LEAN = {"sample_size": 8, "in_channels": 1, "widths": [8, 16], "blocks": [1, 1], "groups": 4}
 
 

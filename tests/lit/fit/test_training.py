@@ -26,6 +26,8 @@ from adpur.cli import main
 from adpur.lit.data.loaders import ResumableLoader
 from adpur.models.checkpoints.fingerprint import fingerprint
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 
 def diffusion(folder: Path, **kwargs: Any) -> DiffusionTraining:
     unet = UNET | {"dropout": 0.2}

@@ -51,7 +51,7 @@ def test_all_meet_and_then_may_leave_in_any_order(three: tuple[list[Company], He
         company.finish()
         assert not company.together(0.02)
     made[2].finish()
-    assert all(company.together(5) for company in made)
+    assert all(company.together(60) for company in made)
     for company in made:
         die(company)
     with pytest.raises(queue.Empty):
@@ -64,7 +64,7 @@ def test_a_death_is_heard_by_all(victim: int, three: tuple[list[Company], Heard]
     made[0].finish()  # even by those that wait at the end
     made[victim].over.set()
     die(made[victim])
-    told = dict(heard.get(timeout=5) for _ in range(2))
+    told = dict(heard.get(timeout=60) for _ in range(2))
     assert told == {rank: Word(victim, LOST) for rank in range(3) if rank != victim}
 
 
@@ -72,12 +72,12 @@ def test_the_death_of_the_first_is_heard_by_the_others(three: tuple[list[Company
     made, heard = three
     made[0].over.set()
     die(made[0])
-    told = dict(heard.get(timeout=5) for _ in range(2))
+    told = dict(heard.get(timeout=60) for _ in range(2))
     assert told == {1: Word(0, LOST), 2: Word(0, LOST)}
 
 
 def test_who_leaves_says_with_which_code(three: tuple[list[Company], Heard]) -> None:
     made, heard = three
     made[2].leave(143)
-    told = dict(heard.get(timeout=5) for _ in range(2))
+    told = dict(heard.get(timeout=60) for _ in range(2))
     assert told == {0: Word(2, 143), 1: Word(2, 143)}

@@ -35,6 +35,8 @@ from adpur import (
 from adpur.judging.scoreboard import Column
 from adpur.purify.base import Context
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory: pytest.TempPathFactory) -> Path:

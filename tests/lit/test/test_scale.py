@@ -18,6 +18,8 @@ from adpur.judging.trial import Trial
 from adpur.lit.data.share import Shard, WholeBatches, batch_count
 from adpur.lit.test.estimate import Estimate, asked, counted
 
+pytestmark = pytest.mark.usefixtures("forks")
+
 ATTACKED = Column("ssni", "pgd", 0.3)
 
 
