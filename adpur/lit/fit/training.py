@@ -73,7 +73,8 @@ class Training(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.backend = compile
-        self.export, self.lr, self.weight_decay, self.seed = Path(export), lr, weight_decay, seed
+        self.export = Path(export).expanduser()
+        self.lr, self.weight_decay, self.seed = lr, weight_decay, seed
         self.optimizer, self.channels_last, self.half_export = optimizer, channels_last, half
 
     @abstractmethod
