@@ -48,16 +48,17 @@ def arrays(file: Path, names: Iterable[str], remedy: str) -> dict[str, Any]:
 
 def _array(file: Path, held: ZipFile, name: str) -> Any:
     shape, kind, begins = _header(held, name)
-    size, there = math.prod(shape) * kind.itemsize, held.getinfo(name).file_size
-    if size > there - begins:
+    size, there = math.prod(shape) * kind.itemsize, held.getinfo(name).file_size - begins
+    what = f"{file}: {name.removesuffix('.npy')}"
+    if size > there:
         raise ConfigError(
-            f"{file}: {name.removesuffix('.npy')} claims {kind} {shape}, {_told(size)}, and holds "
-            f"{_told(max(0, there - begins))}; write it again"
+            f"{what} claims {kind} {shape}, {_told(size)}, and holds {_told(max(0, there))}; "
+            "write it again"
         )
     if size > (memory := _memory()):
         raise ConfigError(
-            f"{file}: {name.removesuffix('.npy')} of {kind} {shape} takes {_told(size)}, this machine has "
-            f"{_told(memory)}; write fewer images"
+            f"{what} of {kind} {shape} takes {_told(size)}, this machine has {_told(memory)}; "
+            "write fewer images"
         )
     with held.open(name) as stream:
         found = np.lib.format.read_array(stream, allow_pickle=False)
