@@ -15,7 +15,7 @@ def expanded(path: str | Path) -> Path:
 
 def stamp(*files: Path) -> tuple[Any, ...]:
     """What changes when one of some files or folders does: a reader's cache is keyed by it."""
-    told = []
+    told: list[tuple[int, int, int] | None] = []
     for file in files:
         try:
             found = file.stat()

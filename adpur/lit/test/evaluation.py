@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adpur.defense.defense import ROWS, Defense
 from adpur.errors import ConfigError
+from adpur.judging.chance import at_chance
 from adpur.judging.judge import Bench, Search, Verdict, judge, unattacked
 from adpur.judging.records import Records, describe
 from adpur.judging.scoreboard import Column, Outcome
@@ -113,7 +114,9 @@ class Evaluation(pl.LightningModule):
                 f"expected precision 32-true, got {self.trainer.precision}: autocast would reach "
                 "the clean column alone"
             )
-        told = check_rows(self.defenses, self.attacks.values(), self.data, self.device)
+        told, self.classes = check_rows(
+            self.defenses, self.attacks.values(), self.data, self.device
+        )
         if self.trainer.is_global_zero:
             print("".join(f"{line}\n" for line in told), end="")
         self.records = Records(Path(self.trainer.default_root_dir))
@@ -236,6 +239,9 @@ class Evaluation(pl.LightningModule):
             return
         self.outcomes = {c: Outcome.of(self.records.scores[c].values()) for c in self.columns}
         if self.trainer.is_global_zero:
+            for row, classes in self.classes.items():
+                if line := at_chance(row, self.outcomes[Column(row)], classes):
+                    print(f"\n{line}")
             self._log()
 
     def _log(self) -> None:

@@ -39,21 +39,24 @@ class Row:
 
 def check_rows(
     defenses: Mapping[str, Defense], blocks: Iterable[Block], data: ImageData, device: torch.device
-) -> list[str]:
-    """Refuse images, labels or attacks that a row's classifier cannot take; returns what to tell.
+) -> tuple[list[str], dict[str, int]]:
+    """Refuse images, labels or attacks that a row's classifier cannot take.
 
-    Every classifier is looked at once (`adpur.models.gate.first_look`).
+    Returns what to tell, and how many classes each row's classifier has. Every classifier is
+    looked at once (`adpur.models.gate.first_look`).
     """
     x, _, index = (part[None].to(device) for part in data.split(data.evaluate)[data.subset[0]])
     looks: dict[tuple[int, int], Seen] = {}
     told: list[str] = []
+    classes: dict[str, int] = {}
     for row, defense in defenses.items():
         with named(f"row {row!r}"):
             key = (id(defense.networks), defense.rows)
             if key not in looks:
                 image = defense.validated(x)
                 looks[key] = first_look(defense.networks, image, index, defense.rows)
-            told += check_labels(looks[key].classes, data)
+            classes[row] = looks[key].classes
+            told += check_labels(classes[row], data)
     for block in blocks:
         attacked = block.trial.defense
         blind = looks[id(attacked.networks), attacked.rows].blind
@@ -63,7 +66,7 @@ def check_rows(
                 f"; {REMAIN}, or take the step that lets none through out of the classifier into a "
                 "purifier, and differentiate past it with gradient: adpur.BPDA"
             )
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(told)), classes
 
 
 def check_labels(classes: int, data: ImageData) -> list[str]:
