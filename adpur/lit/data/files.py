@@ -64,6 +64,11 @@ class Files(Images):
         super().__init__(labels, first + torch.arange(len(files)))
         self.files, self.decoder, self.shape = files, decoder, shape
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Their paths."""
+        return self.files
+
     def pixels(self, positions: Tensor) -> Tensor:
         """Each decoded anew."""
         return torch.stack([self._decoded(self.files[i]) for i in positions.tolist()])
