@@ -54,7 +54,7 @@ _HOMES = {
     "adpur.lit.data.folder": ["Folder"],
     "adpur.lit.data.given": ["Given"],
     "adpur.lit.data.imagenet": ["ImageNet"],
-    "adpur.lit.data.subset": ["First", "Random", "Stratified", "Subset"],
+    "adpur.lit.data.subset": ["First", "Listed", "Random", "Stratified", "Subset"],
     "adpur.lit.data.svhn": ["SVHN"],
     "adpur.lit.data.tiny_imagenet": ["TinyImageNet"],
     "adpur.lit.fit.addt": ["ADDT"],

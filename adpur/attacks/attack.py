@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -21,6 +21,8 @@ class Attack(ABC):
 
     eps: float
     norm: Threat
+    climbs: ClassVar[bool] = True
+    """Whether it asks for gradients; an attack made of others does where one of them does."""
 
     @abstractmethod
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
@@ -92,6 +94,19 @@ def changed(attack: Attack, **rules: Callable[[Any], Any]) -> Attack:
     """
     new: Attack = _changed(attack, rules)
     return new
+
+
+def differentiates(attack: Any) -> bool:
+    """Whether an attack, or one that it is made of, asks for gradients.
+
+    >>> from adpur import PGD, Square
+    >>> differentiates(PGD()), differentiates(Square())
+    (True, False)
+    """
+    held = [getattr(attack, f.name) for f in fields(attack)] if is_dataclass(attack) else []
+    parts = [p for v in held for p in (v if isinstance(v, list | tuple) else [v])]
+    members = [p for p in parts if isinstance(p, Attack)]
+    return any(map(differentiates, members)) if members else attack.climbs
 
 
 def _changed(value: Any, rules: dict[str, Callable[[Any], Any]]) -> Any:

@@ -25,6 +25,8 @@ class RandomNoise(Attack):
         boundary: random signs (Linf) or points of the sphere (L2), else uniform in the ball.
     """
 
+    climbs = False
+
     eps: float = 8 / 255
     norm: Norm = Linf()
     points: int = 100

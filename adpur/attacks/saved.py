@@ -34,6 +34,8 @@ class Saved(Attack):
             there twice and differs, as in the folder of a run that stored several columns.
     """
 
+    climbs = False
+
     path: str = field(compare=False)
     eps: float = 8 / 255
     norm: Threat = Linf()
@@ -66,7 +68,7 @@ class Saved(Attack):
 
     def files(self) -> list[Path]:
         """The safetensors files, sorted by name."""
-        path = Path(self.path)
+        path = Path(self.path).expanduser()
         files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
         if not files or not files[0].is_file():
             raise ConfigError(

@@ -35,6 +35,8 @@ class SPSA(Attack):
         loss: what it raises.
     """
 
+    climbs = False
+
     eps: float = 8 / 255
     step_size: float = 0.01
     steps: int = 100

@@ -34,6 +34,8 @@ class Square(Attack):
         loss: what it raises.
     """
 
+    climbs = False
+
     eps: float = 8 / 255
     norm: Norm = Linf()
     steps: int = 5000

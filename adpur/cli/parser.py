@@ -116,7 +116,8 @@ class CLI(LightningCLI):
         asked = any(word.split("=")[0] == "--vary" for word in self.words)  # not in the file
         vary = self.config["vary"] if asked else ()
         chosen = [self.config["only"], *(f"vary-{row}" for row in vary or ())]
-        return Path(self.config["run"] or Path("runs") / "-".join([name, *filter(None, chosen)]))
+        named = self.config["run"] or Path("runs") / "-".join([name, *filter(None, chosen)])
+        return Path(named).expanduser()
 
     def instantiate_trainer(self, **kwargs: Any) -> pl.Trainer:
         """Results below the run folder, loggers and a bar unless the config has its own."""

@@ -11,6 +11,8 @@ from adpur.defense.defense import Defense, Prediction
 from adpur.errors import AttackError, ConfigError
 from adpur.judging.scoreboard import Score
 from adpur.keyed.noise import Noise
+from adpur.models.gate import refuse_batch_mates
+from adpur.models.logits import refuse_non_finite
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.losses import Margin
@@ -115,10 +117,12 @@ def _evaluated(
     keys = knowledge.evaluate(noise, wanted if bench.random else min(CHECKED, wanted))
     draws = len(keys.index) // len(x)
     out = defense(x.repeat(draws, 1, 1, 1), keys)
+    refuse_non_finite(out.logits, noise.index)
     if bench.random:
         return out
     logits = out.logits.view(draws, len(x), -1)
     if not (logits == logits[0]).all():
+        refuse_batch_mates(defense.networks, x, defense.rows)
         raise ConfigError(
             "this row looked deterministic on grey and on noise, but draws of an image differ: "
             "give the row `random: true`"
@@ -132,7 +136,9 @@ def _selected(
     """Logits `(M, B, classes)` on the draws that choose between attacks."""
     keys = knowledge.select(noise, bench.select if bench.random else 1, LAST)
     draws = len(keys.index) // len(x)
-    return defense(x.repeat(draws, 1, 1, 1), keys).logits.unflatten(0, (draws, len(x)))
+    logits = defense(x.repeat(draws, 1, 1, 1), keys).logits
+    refuse_non_finite(logits, noise.index)
+    return logits.unflatten(0, (draws, len(x)))
 
 
 def _scores(

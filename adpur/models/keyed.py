@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from adpur.keyed.noise import Noise
+from adpur.models.logits import asked
 
 
 class Keyed(nn.Module, ABC):
@@ -53,7 +54,7 @@ class Seeded(Keyed):
         """Answers to one draw, from a call of as many rows as any: the last bits depend on that."""
         filled = torch.cat((rows, rows[-1:].expand(len(x) - len(rows))))
         with self._lock, seeded(_seed(noise[rows]), x.device):
-            logits: Tensor = self.net(x[filled])
+            logits = asked(self.net, x[filled])
         return logits[: len(rows)]
 
 

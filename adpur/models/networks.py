@@ -6,13 +6,15 @@ from adpur.diffusion.denoiser import Denoiser
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
 from adpur.models.keyed import Keyed
+from adpur.models.logits import asked
 
 
 class Networks(nn.Module):
     """A classifier and the diffusion models that serve it, frozen and in evaluation mode.
 
     Args:
-        classifier: any module from [0, 1] images to logits; `Seeded` if it draws by itself.
+        classifier: any module from [0, 1] images to logits, in a tensor, `ModelOutput`, dict or
+            tuple; `Seeded` if it draws by itself.
         denoiser: the diffusion model that purifies; None for an undefended classifier.
         scorer: the diffusion model whose score norms set SSNI's levels; the denoiser by default.
     """
@@ -24,6 +26,12 @@ class Networks(nn.Module):
         scorer: Denoiser | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(classifier, nn.Module):
+            raise ConfigError(
+                f"networks: expected a classifier that is a torch.nn.Module, got "
+                f"{type(classifier).__name__}; call a function in a module's `forward`, take "
+                "`.module()` of an exported program"
+            )
         self.classifier = classifier
         self._denoiser = denoiser
         self._scorer = scorer if scorer is not None else denoiser
@@ -51,13 +59,15 @@ class Networks(nn.Module):
 
     def classify(self, image: Tensor, noise: Noise) -> Tensor:
         """Logits `(B, classes)`; the keys `(B,)` serve a classifier that draws."""
-        keyed = isinstance(self.classifier, Keyed)
-        logits: Tensor = self.classifier(image, noise) if keyed else self.classifier(image)
-        return logits
+        keys = (noise,) if isinstance(self.classifier, Keyed) else ()
+        return asked(self.classifier, image, *keys)
 
     def train(self, mode: bool = True) -> "Networks":
         """Stay in evaluation mode: a defence has no other."""
-        return super().train(False)
+        self.training = False
+        for net in self.children():
+            _evaluating(net)
+        return self
 
     def _shapes(self) -> dict[str, tuple[int, ...]]:
         named = {"classifier": self.classifier, "denoiser": self._denoiser, "scorer": self._scorer}
@@ -70,3 +80,13 @@ class Networks(nn.Module):
         if len(set(shapes.values())) > 1:
             told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
             raise ConfigError(f"diffusion models must take images of one (C, H, W), got {told}")
+
+
+def _evaluating(net: nn.Module) -> None:
+    """Evaluation mode; the graphs of `torch.export` have one mode and refuse to be asked."""
+    try:
+        net.train(False)
+    except NotImplementedError:
+        net.training = False
+        for part in net.children():
+            _evaluating(part)

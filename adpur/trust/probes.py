@@ -14,6 +14,7 @@ from adpur.attacks.attack import Attack, changed
 from adpur.judging.judge import judge
 from adpur.judging.trial import Trial
 from adpur.keyed.noise import Stream
+from adpur.models.gate import logits_in_calls, lost
 from adpur.models.keyed import Seeded, seeded
 from adpur.threat.compare import gradient_cosine
 from adpur.threat.losses import Margin
@@ -105,6 +106,8 @@ class GradientTruth(Probe):
     def probe(self, case: Case) -> Measured:
         """Relative error over the images, at the first length that agrees."""
         oracle = case.trial.oracle(case.y, case.noise)
+        if blind := lost(oracle.defense.networks, case.x, oracle.defense.rows):
+            return Measured(Grade.INFO, f"no gradient reaches the images: {blind}")
         if not case.trial.gradient.exact:
             cosine = gradient_cosine(oracle, case.x, 4).nanmean()
             return Measured(Grade.INFO, f"not the exact gradient; cosine to it {cosine:.2f}")
@@ -150,8 +153,8 @@ class Logits(Probe):
 
     def probe(self, case: Case) -> Measured:
         """Look for rows that are non-negative and sum to one."""
-        with torch.no_grad():
-            logits = case.trial.defense.networks.classify(case.x, case.noise)
+        defense = case.trial.defense
+        logits = logits_in_calls(defense.networks, case.x, case.noise, defense.rows)
         shares = (logits >= 0).all(1) & ((logits.sum(1) - 1).abs() < 1e-4)
         text = f"{int(shares.sum())} of {len(logits)} rows are distributions"
         return graded(bool(shares.all()), f"{text}; {logits.shape[1]} classes")

@@ -9,6 +9,7 @@ from adpur.judging.judge import Bench
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.judging.trial import Trial
+from adpur.models.gate import logits_in_calls
 from adpur.models.keyed import Seeded
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
@@ -156,7 +157,8 @@ def _at(case: Case, eps: float) -> Trial:
 
 
 def _classes(case: Case) -> int:
-    return int(case.deployed.networks.classify(case.x[:1], case.noise[:1]).shape[1])
+    nets, rows = case.deployed.networks, case.deployed.rows
+    return logits_in_calls(nets, case.x[:1], case.noise[:1], rows).shape[1]
 
 
 def _above_chance(share: Estimate, classes: int) -> bool:

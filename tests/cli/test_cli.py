@@ -370,7 +370,7 @@ def test_predict_purifies_a_folder(away: Path, capsys: pytest.CaptureFixture[str
     assert code == 2 and "big.png: expected an image of (1, 8, 8) (C, H, W), got (1, 9, 9)" in told
     (source / "big.png").write_bytes(b"no image")
     code, told = answer(capsys, "predict", "in", "out")
-    assert code == 2 and "big.png cannot be read as an image" in told
+    assert code == 2 and "big.png cannot be decoded" in told
 
 
 def test_ctrl_c_exits_130_and_the_same_command_continues(

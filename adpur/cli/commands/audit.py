@@ -14,16 +14,17 @@ from torch import Tensor, nn
 
 from adpur.cli.defaults import default_loggers, quiet
 from adpur.errors import ConfigError
-from adpur.judging.protocol import DRAWS, IMAGES, NAME
+from adpur.judging.protocol import DRAWS, IMAGES, NAME, SQUARE
 from adpur.lit.data.base import ImageData
 from adpur.lit.data.given import Given
+from adpur.lit.data.paths import expanded
 from adpur.lit.data.sets import Cifar10, Digits
 from adpur.lit.run.trainer import Trainer
 from adpur.lit.test.evaluation import Evaluation
 from adpur.lit.test.figures import Gallery
 from adpur.lit.test.progress import Progress
 from adpur.lit.test.protocol import StandardV1
-from adpur.lit.test.row import Row
+from adpur.lit.test.row import Row, blind_rows
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
 from adpur.purify.base import Identity
@@ -41,15 +42,22 @@ def main(argv: Sequence[str]) -> int:
     name = args.target.replace(":", ".")
     folder = args.run or Path("runs") / f"audit-{name}"
     norm = Linf() if args.norm == "linf" else L2()
+    networks, standard = Networks(Seeded(net, data.shape)), StandardV1(radius(args.eps), norm)
     module = Evaluation(
-        {"default": Networks(Seeded(net, data.shape))}, {name: Row(Identity())},
+        {"default": networks}, {name: Row(Identity())},
         draws=args.draws, rows=args.rows, trust=args.trust,
     )  # fmt: skip
     trainer = Trainer(
         accelerator=args.device, devices=1, default_root_dir=str(folder),
         logger=default_loggers("test", folder), enable_checkpointing=False,
-        callbacks=[StandardV1(radius(args.eps), norm), Gallery(), Progress()],
+        callbacks=[standard, Gallery(), Progress()],
     )  # fmt: skip
+    if blind := blind_rows(networks, data, args.rows, trainer.strategy.root_device):
+        standard.queries = True
+        print(
+            f"adpur: no gradient of {args.target} reaches the images: {blind}. Query attacks alone "
+            f"({SQUARE}): an upper bound of what the protocol would find, not its number"
+        )
     trainer.test(module, data, verbose=False)
     if trainer.interrupted:
         raise KeyboardInterrupt
@@ -69,7 +77,7 @@ def _parser() -> ArgumentParser:
     add("--rows", type=int, default=64, help="images in every call of the classifier")
     add("--trust", choices=["none", "quick", "full"], default="full")
     add("--device", default="auto", help="Lightning's accelerator: cpu, gpu, auto")
-    add("--run", type=Path, help="run folder (default: runs/audit-NAME)")
+    add("--run", type=expanded, help="run folder (default: runs/audit-NAME)")
     return parser
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -38,6 +39,11 @@ class ImageData(pl.LightningDataModule):
 
     shape: tuple[int, int, int]
     classes: int
+    """Labels are below it; 0 where there are none."""
+    labels: Mapping[str, int] = {}
+    """The class of each name, where the files have names for classes."""
+    guessed = False
+    """Whether a class is only the place of its name among those that are there."""
     shard = Shard()
     """Which of the evaluated batches are this command's; all, but for `adpur test --shard`."""
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from adpur.lit.data.images import Images, Pixels
+from adpur.lit.data.paths import stamp
 from adpur.lit.data.published import Downloadable, Official, checked
 
 
@@ -53,9 +54,17 @@ class Cifar100(Downloadable):
         return _read(CIFAR100, "CIFAR-100", self.folder, part, self.download)
 
 
-@lru_cache
 def _read(kind: Any, what: str, root: Path, part: Official, download: bool) -> Images:
-    before = 0 if part == "train" else len(_read(kind, what, root, "train", download))
+    files = (name for name, _ in (*kind.train_list, *kind.test_list))
+    state = stamp(*(root / kind.base_folder / name for name in files))
+    return _held(kind, what, root, part, download, state)
+
+
+@lru_cache
+def _held(
+    kind: Any, what: str, root: Path, part: Official, download: bool, state: object
+) -> Images:
+    before = 0 if part == "train" else len(_held(kind, what, root, "train", download, state))
     with checked(what, root / kind.base_folder):
         data = kind(root, train=part == "train", download=download)
     held = torch.from_numpy(data.data).permute(0, 3, 1, 2).contiguous()

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from adpur.errors import ConfigError
 from adpur.lit.data.base import Batch, ImageData, Split
 from adpur.lit.data.images import Images, Pixels
+from adpur.lit.data.paths import stamp
 from adpur.lit.data.published import located
 
 VARIABLE = "ADPUR_CIFAR10C"
@@ -49,11 +50,12 @@ class Cifar10C(ImageData):
         if name != "test":
             raise ConfigError(f"Cifar10C has test images only, got {name}; fit on adpur.Cifar10")
         folder = located(self.root, VARIABLE, "CIFAR-10-C") / "CIFAR-10-C"
-        return _read(folder, self.corruption, self.severity)
+        files = folder / f"{self.corruption}.npy", folder / "labels.npy"
+        return _read(folder, self.corruption, self.severity, stamp(*files))
 
 
 @lru_cache
-def _read(folder: Path, corruption: str, severity: int) -> Images:
+def _read(folder: Path, corruption: str, severity: int, state: object) -> Images:
     known = sorted(file.stem for file in folder.glob("*.npy") if file.stem != "labels")
     if corruption not in known:
         raise ConfigError(

@@ -1,14 +1,15 @@
 """Image files that are decoded when asked for."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
+from adpur.lit.data.decode import SUFFIXES, is_image, opened
 from adpur.lit.data.images import Images
 
 
@@ -16,15 +17,20 @@ from adpur.lit.data.images import Images
 class Decoder:
     """Image files as tensors in [0, 1]: RGB, resized bilinearly and cut out, all by PIL.
 
+    Images of 16 bits a channel, which PIL cannot resize, are resized as tensors.
+
     Args:
         resize: length of the shorter side; as it is by default.
         crop: side of the central square that is kept; everything by default.
         grey: one channel instead of three.
+        upright: turn photographs as their EXIF orientation says. Published data sets are read
+            without, as by those whose numbers are compared with.
     """
 
     resize: int | None = None
     crop: int | None = None
     grey: bool = False
+    upright: bool = True
 
     def __call__(self, file: Path) -> Tensor:
         """An image `(C, H, W)`.
@@ -34,11 +40,13 @@ class Decoder:
         """
         from torchvision.transforms.v2 import functional
 
-        image = _opened(file, "L" if self.grey else "RGB")
+        image = opened(file, self.grey, self.upright)
         if self.resize is not None:
             image = functional.resize(image, [self.resize])
         if self.crop is not None:
             image = functional.center_crop(image, [self.crop])
+        if isinstance(image, Tensor):
+            return image
         return functional.pil_to_tensor(image).float().div_(255)
 
 
@@ -56,6 +64,11 @@ class Files(Images):
         super().__init__(labels, first + torch.arange(len(files)))
         self.files, self.decoder, self.shape = files, decoder, shape
 
+    @property
+    def names(self) -> Sequence[str]:
+        """Their paths."""
+        return self.files
+
     def pixels(self, positions: Tensor) -> Tensor:
         """Each decoded anew."""
         return torch.stack([self._decoded(self.files[i]) for i in positions.tolist()])
@@ -71,16 +84,41 @@ class Files(Images):
 
 
 def class_folders(folder: Path) -> tuple[list[str], list[str], Tensor]:
-    """Classes, files and labels of a folder with a subfolder for each class, in sorted order."""
-    from torchvision.datasets import ImageFolder
+    """Classes, files and labels of a folder with a subfolder for each class.
 
+    Classes and files are in the order of torchvision's `ImageFolder`, which has the same rows;
+    what begins with a dot is neither a class nor an image.
+    """
+    names = class_names(folder)
+    files = [list(images_under(folder / name)) for name in names]
+    if empty := [name for name, found in zip(names, files, strict=True) if not found]:
+        raise ConfigError(
+            f"{folder}: found no valid file for the classes {', '.join(empty[:5])}; an image ends "
+            f"in one of {' '.join(SUFFIXES)}"
+        )
+    labels = torch.arange(len(names)).repeat_interleave(torch.tensor([len(f) for f in files]))
+    return names, [file for found in files for file in found], labels
+
+
+def class_names(folder: Path) -> list[str]:
+    """The subfolders of a folder, sorted; at least one."""
     try:
-        found = ImageFolder(folder)
+        names = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
     except OSError as error:
         raise ConfigError(
             f"{folder}: expected a subfolder of images for each class ({error})"
         ) from error
-    return found.classes, [file for file, _ in found.samples], torch.tensor(found.targets)
+    if not names:
+        raise ConfigError(f"{folder}: expected a subfolder of images for each class, got none")
+    return names
+
+
+def images_under(folder: Path) -> Iterator[str]:
+    """Image files of a folder and of those in it, in `ImageFolder`'s order."""
+    for root, _, files in sorted(os.walk(folder, followlinks=True)):
+        hidden = any(part.startswith(".") for part in Path(root).relative_to(folder).parts)
+        if not hidden:
+            yield from (os.path.join(root, file) for file in sorted(files) if is_image(Path(file)))
 
 
 def complete(folder: Path, what: str, found: int, expected: int) -> None:
@@ -90,13 +128,3 @@ def complete(folder: Path, what: str, found: int, expected: int) -> None:
             f"{folder}: expected {expected} {what}, got {found}; unpack it again, or take "
             "adpur.Folder for a part of it"
         )
-
-
-def _opened(file: Path, mode: str) -> Any:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return image.convert(mode)
-    except (OSError, SyntaxError, ValueError) as error:  # PIL's, by format
-        raise ConfigError(f"{file} cannot be decoded ({error}); copy it again") from error

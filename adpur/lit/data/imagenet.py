@@ -7,6 +7,7 @@ from typing import Any
 from adpur.errors import ConfigError
 from adpur.lit.data.files import Decoder, Files, class_folders, complete
 from adpur.lit.data.images import Images
+from adpur.lit.data.paths import stamp
 from adpur.lit.data.published import Official, Published
 
 IMAGES = {"train": 1_281_167, "test": 50_000}
@@ -39,15 +40,19 @@ class ImageNet(Published):
         super().__init__(root, **kwargs)
         if not 1 <= size <= resize:
             raise ConfigError(f"size: expected 1 to resize={resize}, got {size}")
-        self.shape, self.decoder = (3, size, size), Decoder(resize, size)
+        self.shape, self.decoder = (3, size, size), Decoder(resize, size, upright=False)
 
     def official(self, part: Official) -> Images:
         """Images of `train/` or, from row 1,281,167 on, of `val/`."""
-        return _read(self.folder, part, self.decoder, self.shape)
+        folder = self.folder / FOLDERS[part]
+        state = stamp(folder, *sorted(folder.glob("*")))  # changed when an image comes or goes
+        return _read(self.folder, part, self.decoder, self.shape, state)
 
 
 @lru_cache
-def _read(root: Path, part: Official, decoder: Decoder, shape: tuple[int, int, int]) -> Images:
+def _read(
+    root: Path, part: Official, decoder: Decoder, shape: tuple[int, int, int], state: object
+) -> Images:
     folder = root / FOLDERS[part]
     classes, files, labels = class_folders(folder)
     complete(folder, "class folders", len(classes), CLASSES)

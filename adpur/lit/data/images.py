@@ -27,6 +27,11 @@ class Images(Dataset[Batch]):
     def __init__(self, labels: Tensor, index: Tensor) -> None:
         self.labels, self.index = labels, index
 
+    @property
+    def names(self) -> Sequence[str] | None:
+        """The file of each image, where each has one."""
+        return None
+
     @abstractmethod
     def pixels(self, positions: Tensor) -> Tensor:
         """Images at some positions, `(len(positions), C, H, W)` in [0, 1]."""
@@ -62,6 +67,12 @@ class Part(Images):
     def __init__(self, whole: Images, positions: Tensor) -> None:
         super().__init__(whole.labels[positions], whole.index[positions])
         self.whole, self.positions = whole, positions
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """The whole's."""
+        names = self.whole.names
+        return names if names is None else [names[i] for i in self.positions.tolist()]
 
     def pixels(self, positions: Tensor) -> Tensor:
         """The whole's."""
@@ -114,3 +125,11 @@ def rows_of(data: Dataset[Batch], positions: Sequence[int]) -> Tensor:
     if isinstance(data, Images):
         return data.index[torch.tensor(positions, dtype=torch.int64)]
     return torch.tensor([int(data[i][2]) for i in positions], dtype=torch.int64)
+
+
+def files_of(data: Dataset[Batch]) -> Sequence[str]:
+    """The files of all images, in order."""
+    names = data.names if isinstance(data, Images) else None
+    if names is None:
+        raise ConfigError("these images have no files of their own; list dataset rows")
+    return names

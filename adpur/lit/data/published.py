@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from adpur.errors import ConfigError
 from adpur.lit.data.base import Batch, ImageData, Split
 from adpur.lit.data.images import Images, held_out
+from adpur.lit.data.paths import expanded
 
 Official = Literal["train", "test"]
 
@@ -35,6 +36,7 @@ class Published(ImageData):
     def __init__(self, root: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = root
+        self._read: dict[Official, Images] = {}
 
     @abstractmethod
     def official(self, part: Official) -> Images:
@@ -47,15 +49,21 @@ class Published(ImageData):
             ConfigError: where the files are missing or differ from the official ones.
         """
         if name == "test":
-            return self.official("test")
-        return held_out(self.official("train"), VALIDATION)[name]
+            return self._once("test")
+        return held_out(self._once("train"), VALIDATION)[name]
+
+    def _once(self, part: Official) -> Images:
+        """Looked for on the disk once; another data module looks again."""
+        if part not in self._read:
+            self._read[part] = self.official(part)
+        return self._read[part]
 
     @property
     def folder(self) -> Path:
         """What `root` or the environment says."""
         asked = self.root or os.environ.get(self.variable)
         if self.download and asked:
-            return Path(asked)
+            return expanded(asked)
         return located(self.root, self.variable, self.holds)
 
 
@@ -81,12 +89,12 @@ class Downloadable(Published):
 def located(root: str | None, variable: str, holds: str) -> Path:
     """`root`, else what the environment's `variable` says, if it holds what it should."""
     root = root or os.environ.get(variable)
-    if root is None or not (Path(root) / holds).exists():
+    if root is None or not (expanded(root) / holds).exists():
         raise ConfigError(
             f"expected a folder that holds {holds}, got {root or 'none'}; set {variable} to it, "
             "or write `root:` in the data block (nothing is downloaded unasked)"
         )
-    return Path(root)
+    return expanded(root)
 
 
 @contextmanager

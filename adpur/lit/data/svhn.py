@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from adpur.lit.data.images import Images, Pixels
+from adpur.lit.data.paths import stamp
 from adpur.lit.data.published import Downloadable, Official, checked
 
 
@@ -27,14 +28,15 @@ class SVHN(Downloadable):
 
     def official(self, part: Official) -> Images:
         """Torchvision checks the md5 of the part's file; test images start at row 73,257."""
-        return _read(self.folder, part, self.download)
+        state = stamp(self.folder / f"{part}_32x32.mat")
+        return _read(self.folder, part, self.download, state)
 
 
 TRAIN_IMAGES = 73_257
 
 
 @lru_cache
-def _read(root: Path, part: Official, download: bool) -> Images:
+def _read(root: Path, part: Official, download: bool, state: object) -> Images:
     from torchvision.datasets import SVHN as Files
 
     with checked("SVHN", root / f"{part}_32x32.mat"):

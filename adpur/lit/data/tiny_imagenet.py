@@ -8,10 +8,12 @@ import torch
 from adpur.errors import ConfigError
 from adpur.lit.data.files import Decoder, Files, class_folders, complete
 from adpur.lit.data.images import Images
+from adpur.lit.data.paths import stamp
 from adpur.lit.data.published import Official, Published
 
 SHAPE = (3, 64, 64)
 TRAIN_IMAGES, TEST_IMAGES = 100_000, 10_000
+DECODER = Decoder(upright=False)
 
 
 class TinyImageNet(Published):
@@ -34,11 +36,12 @@ class TinyImageNet(Published):
     def official(self, part: Official) -> Images:
         """Images of `train/` or, from row 100,000 on, of `val/`."""
         read = _train if part == "train" else _test
-        return read(self.folder / self.holds)
+        folder = self.folder / self.holds
+        return read(folder, stamp(*_changing(folder, part)))
 
 
 @lru_cache
-def _train(folder: Path) -> Images:
+def _train(folder: Path, state: object) -> Images:
     found, files, labels = class_folders(folder / "train")
     if strange := sorted(set(_wnids(folder)) ^ set(found)):
         raise ConfigError(
@@ -46,11 +49,11 @@ def _train(folder: Path) -> Images:
             f"{', '.join(strange[:3])}; unpack it again"
         )
     complete(folder / "train", "images", len(files), TRAIN_IMAGES)
-    return Files(files, labels, 0, Decoder(), SHAPE)
+    return Files(files, labels, 0, DECODER, SHAPE)
 
 
 @lru_cache
-def _test(folder: Path) -> Images:
+def _test(folder: Path, state: object) -> Images:
     told, images = folder / "val" / "val_annotations.txt", folder / "val" / "images"
     number = {wnid: k for k, wnid in enumerate(_wnids(folder))}
     rows = [line.split("\t")[:2] for line in _lines(told)]
@@ -59,7 +62,15 @@ def _test(folder: Path) -> Images:
     found = {file for file, _ in rows} & {file.name for file in images.glob("*")}
     complete(images, "images of val_annotations.txt", len(found), TEST_IMAGES)
     labels = torch.tensor([number[wnid] for _, wnid in rows])
-    return Files([str(images / file) for file, _ in rows], labels, TRAIN_IMAGES, Decoder(), SHAPE)
+    return Files([str(images / file) for file, _ in rows], labels, TRAIN_IMAGES, DECODER, SHAPE)
+
+
+def _changing(folder: Path, part: Official) -> list[Path]:
+    """What is changed when an image comes or goes."""
+    told = [folder / "wnids.txt", folder / "val" / "val_annotations.txt"]
+    if part == "test":
+        return [*told, folder / "val" / "images"]
+    return [*told, folder / "train", *sorted(folder.glob("train/*/images"))]
 
 
 def _wnids(folder: Path) -> list[str]:

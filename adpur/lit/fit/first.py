@@ -1,7 +1,7 @@
 """Measurements on the first validation images, for any number of processes."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -30,6 +30,9 @@ class FirstImages(pl.Callback, ABC):
         self.images, self.every = images, every
         self._seen = self._validations = 0
 
+    labelled: ClassVar[bool] = True
+    """Whether it compares with labels."""
+
     @abstractmethod
     def measure(self, module: Training, batch: Batch, position: Tensor) -> None:
         """Take in some images; `position` `(B,)` counts from the first of all."""
@@ -44,6 +47,10 @@ class FirstImages(pl.Callback, ABC):
             raise ConfigError(
                 f"{type(self).__name__} images={self.images} cannot be shared by "
                 f"{trainer.world_size} processes"
+            )
+        if self.labelled and getattr(trainer.datamodule, "classes", 1) == 0:  # type: ignore[attr-defined]
+            raise ConfigError(
+                f"{type(self).__name__} needs labels, and the images have none; leave it out"
             )
         self._seen = 0
         self._validations += not trainer.sanity_checking

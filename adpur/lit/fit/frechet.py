@@ -38,6 +38,8 @@ class FrechetDistance(FirstImages):
         networks: whose classifier's features to take, in place of the fit's own.
     """
 
+    labelled = False
+
     def __init__(
         self,
         images: int = 1000,

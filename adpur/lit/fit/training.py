@@ -73,7 +73,8 @@ class Training(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.backend = compile
-        self.export, self.lr, self.weight_decay, self.seed = Path(export), lr, weight_decay, seed
+        self.export = Path(export).expanduser()
+        self.lr, self.weight_decay, self.seed = lr, weight_decay, seed
         self.optimizer, self.channels_last, self.half_export = optimizer, channels_last, half
 
     @abstractmethod
@@ -158,6 +159,11 @@ class Training(pl.LightningModule):
                 f"model takes, got {tuple(data.shape)}; take other data, weights or `shape`"
             )
         known = self._logits()
+        if known is not None and not data.classes:
+            raise ConfigError(
+                "data: this fit needs labels, and the images have none; put them into a folder for "
+                "each class"
+            )
         if known is not None and data.classes > known:
             raise ConfigError(
                 f"data: expected at most {known} classes, which the classifier has a logit for, "

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adpur.defense.defense import ROWS, Defense
 from adpur.errors import ConfigError
+from adpur.judging.chance import at_chance
 from adpur.judging.judge import Bench, Search, Verdict, judge, unattacked
 from adpur.judging.records import Records, describe
 from adpur.judging.scoreboard import Column, Outcome
@@ -21,8 +22,9 @@ from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.logging.log_results import log_columns, log_rows, start_runs
 from adpur.lit.test import identity
-from adpur.lit.test.row import Row, check_classes
+from adpur.lit.test.row import Row, check_rows
 from adpur.lit.test.trust import TrustReport
+from adpur.models.gate import named
 from adpur.models.networks import Networks
 from adpur.threat.ball import Linf, Threat
 from adpur.threat.knowledge import Knowledge
@@ -114,7 +116,11 @@ class Evaluation(pl.LightningModule):
                 f"expected precision 32-true, got {self.trainer.precision}: autocast would reach "
                 "the clean column alone"
             )
-        check_classes(self.defenses, self.data, self.device)
+        told, self.classes = check_rows(
+            self.defenses, self.attacks.values(), self.data, self.device
+        )
+        if self.trainer.is_global_zero:
+            print("".join(f"{line}\n" for line in told), end="")
         self.records = Records(Path(self.trainer.default_root_dir))
         self._claim()
         if self.data.shard.of == 1 and self.trainer.is_global_zero:
@@ -132,6 +138,7 @@ class Evaluation(pl.LightningModule):
                 about = {
                     "architectures": identity.architectures(self.defenses),
                     "table": self.table,
+                    "labels": dict(self.data.labels),
                 }
                 self.records.claim(
                     self.identity(), self.columns, about, shared,
@@ -197,10 +204,11 @@ class Evaluation(pl.LightningModule):
                 self.heed()
                 self.tell(f"{column}  {text}")
 
-            verdict = judge(
-                self.defenses[column.row], x, y, noise, self.bench(column.row, x), search,
-                knowledge, norm, column.eps, Trace(len(x), tell),
-            )  # fmt: skip
+            with named(f"row {column.row!r}"):
+                verdict = judge(
+                    self.defenses[column.row], x, y, noise, self.bench(column.row, x), search,
+                    knowledge, norm, column.eps, Trace(len(x), tell),
+                )  # fmt: skip
             self._keep(column, noise.index, x, verdict)
             if self.store and not column.clean:  # before the rows, which say that all is done
                 self.records.store(column, noise.index, verdict.adversarial, y)
@@ -239,6 +247,9 @@ class Evaluation(pl.LightningModule):
             return
         self.outcomes = {c: Outcome.of(self.records.scores[c].values()) for c in self.columns}
         if self.trainer.is_global_zero:
+            for row, classes in self.classes.items():
+                if line := at_chance(row, self.outcomes[Column(row)], classes):
+                    print(f"\n{line}")
             self._log()
 
     def _log(self) -> None:

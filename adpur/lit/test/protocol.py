@@ -4,6 +4,7 @@ from typing import Any
 
 import lightning.pytorch as pl
 
+from adpur.attacks.attack import differentiates
 from adpur.errors import ConfigError
 from adpur.judging.protocol import APPROXIMATE, NAME, parts
 from adpur.lit.data.base import Batch
@@ -40,6 +41,8 @@ class StandardV1(pl.Callback):
     ) -> None:
         self.eps, self.norm, self.only = eps, norm, only
         self.blocks: list[Robustness] = []
+        self.queries = False
+        """Whether only blocks that ask for no gradient can run; it is no number of v1 then."""
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Declare the blocks; BPDA where there is something to differentiate past."""
@@ -52,7 +55,7 @@ class StandardV1(pl.Callback):
         self.blocks = [
             Robustness(name, attack, gradient, only=purified if name == APPROXIMATE else rows)
             for name, (attack, gradient) in parts(self.eps, self.norm, classes).items()
-            if purified or name != APPROXIMATE
+            if (purified or name != APPROXIMATE) and not (self.queries and differentiates(attack))
         ]
         for block in self.blocks:
             block.setup(trainer, pl_module, stage)

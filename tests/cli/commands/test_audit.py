@@ -38,6 +38,19 @@ def plain(x):
     return net(x)
 def rounded(x):
     return net((x * 3).round() / 3)
+@torch.no_grad()
+def silent(x):
+    return net(x)
+def outside(x):
+    return {"logits": net(torch.from_numpy(x.numpy())).numpy()}
+def hard(x):
+    return torch.nn.functional.one_hot(net(x).argmax(1), 3).float()
+def upside(x):
+    raise TypeError("upside down")
+def numbers(x):
+    return net(x).argmax(1)
+def nothing(x):
+    return {"a": net(x), "b": net(x)}
 number = 3
 """
 
@@ -73,6 +86,18 @@ def test_anything_that_classifies_is_audited(name: str, capsys: pytest.CaptureFi
     assert f"| T16 draws of a random defence | pass | {kind}; 3 draw(s)" in said
 
 
+@pytest.mark.parametrize("name", ["rounded", "silent", "outside", "hard"])
+def test_what_has_no_gradient_is_asked_alone(name: str, capsys: pytest.CaptureFixture) -> None:
+    words = ["audit", f"mine:{name}", "--data", "six.npz", "--eps", "3/10", "--device", "cpu"]
+    assert main([*words, "--draws", "3", "--rows", "8", "--trust", "quick"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        f"no gradient of mine:{name} reaches the images: " in said and "v1-square, eps 0.3" in said
+    )
+    assert "v1-exact" not in said and "adpur-standard-v1" not in said  # not the protocol's number
+    assert "| T9 gradient truth | info | no gradient reaches the images" in said
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -84,9 +109,11 @@ def test_anything_that_classifies_is_audited(name: str, capsys: pytest.CaptureFi
         (["mine:net", "--eps", "a lot"], "--eps: expected a number such as 8/255"),
         (["mine:net", "--data", "gone.npz"], "gone.npz does not exist"),
         (
-            ["mine:rounded"],
-            "the gradient at attack iteration 0 is zero already at the purified image",
+            ["mine:upside"],
+            "cannot take 64 images (1, 4, 4) at once: TypeError: upside down (mine.py",
         ),
+        (["mine:numbers"], "class numbers are not enough"),
+        (["mine:nothing"], "got dict of a float32 (64, 3), b float32 (64, 3)"),
     ],
 )
 def test_one_line_says_what_to_do(

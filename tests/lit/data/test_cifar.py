@@ -66,7 +66,7 @@ def test_what_is_missing_or_damaged_is_told_in_one_line(
         cifar10_classifier()
     with (root / "cifar-10-batches-py" / "test_batch").open("ab") as file:
         file.write(b"!")
-    cifar._read.cache_clear()
+    cifar._held.cache_clear()
     with pytest.raises(ConfigError, match="not the official CIFAR-10"):
         Cifar10(str(root)).split("test")
 

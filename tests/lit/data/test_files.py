@@ -9,12 +9,12 @@ from pictures import as_tensor, draw, sound
 from PIL import Image
 
 from adpur import ConfigError, Folder, ImageNet, TinyImageNet
-from adpur.lit.data import folder, imagenet, published, tiny_imagenet
+from adpur.lit.data import imagenet, published, tiny_imagenet
 
 
 def forget() -> None:
     """The files have changed within this process."""
-    for reader in (tiny_imagenet._train, tiny_imagenet._test, folder._read):
+    for reader in (tiny_imagenet._train, tiny_imagenet._test):
         reader.cache_clear()
 
 
