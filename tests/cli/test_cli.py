@@ -162,6 +162,10 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
             ["fit", "-c", "classifier_digits", "--vary={a: {t: [1]}}"],
             "vary belongs to adpur test, not to adpur fit",
         ),
+        (
+            ["fit", "-c", "classifier_digits", "--mixed"],
+            "mixed belongs to adpur test, not to adpur fit",
+        ),
         (["test", "--shard=5/4"], "shard: expected k/n with 1 <= k <= n, got 5/4"),
         (["test", "--shard=half"], "shard: expected k/n, such as 1/4 to 4/4, got half"),
         (

@@ -1,7 +1,7 @@
 """What a finished evaluation tells its loggers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
@@ -33,14 +33,19 @@ def log_columns(loggers: Sequence[Logger], outcomes: Mapping[Column, Outcome]) -
 def log_rows(
     loggers: Sequence[Logger], outcomes: dict[Column, Outcome], blocks: dict[str, Any],
     records: Records, weights: Mapping[str, dict[str, str]],
+    older: Callable[[], Mapping[str, str]],
 ) -> None:  # fmt: skip
-    """Each row to its own W&B run, with the weights it was tested with and its records."""
+    """Each row to its own W&B run, with the weights it was tested with and its records.
+
+    `older` gives the fingerprints under which adpur 0.1.0 logged weights, by today's.
+    """
     seconds = records.seconds()
     manifest = (records.folder / "manifest.json").read_text()
     for row_runs in _row_runs(loggers):
+        before = older()
         for row, prints in weights.items():
             row_runs.log_row(row, row_summary(row, outcomes, seconds, blocks))
-            row_runs.use_networks(row, prints)
+            row_runs.use_networks(row, prints, before)
             told = {"weights": prints, "identity_sha256": json.loads(manifest)["sha256"]}
             files = {"manifest.json": manifest, "rows.jsonl": records.lines(row)}
             row_runs.log_records(row, told, files)

@@ -3,7 +3,7 @@
 import json
 import os
 from argparse import Namespace
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -161,23 +161,27 @@ class RowRuns(Logger):
         self.runs[row].log(metrics)
         self.runs[row].summary.update(metrics)
 
-    def use_networks(self, row: str, fingerprints: dict[str, str]) -> None:
+    def use_networks(
+        self, row: str, fingerprints: dict[str, str], older: Mapping[str, str]
+    ) -> None:
         """Link a row to the weights it was tested with, by their fingerprint.
 
-        W&B links to an artifact only online, and only if the fit that made it was logged; otherwise
-        the fingerprint itself is logged, under which a person or `adpur dashboard` finds the fit.
+        W&B links to an artifact only online, and only if the fit that made it was logged, perhaps
+        by adpur 0.1.0 under the fingerprint that `older` holds; otherwise the fingerprint itself is
+        logged, under which a person or `adpur dashboard` finds the fit.
         """
+        for part, told in fingerprints.items():
+            if not (self._linked(row, told) or (told in older and self._linked(row, older[told]))):
+                self._log_network(row, part, told)
+
+    def _linked(self, row: str, fingerprint: str) -> bool:
         import wandb
 
-        for part, fingerprint in fingerprints.items():
-            try:
-                self.runs[row].use_artifact(f"{weights_name(fingerprint)}:latest")
-            except (
-                TypeError,
-                ValueError,
-                wandb.errors.CommError,
-            ):  # offline, none, no network
-                self._log_network(row, part, fingerprint)
+        try:
+            self.runs[row].use_artifact(f"{weights_name(fingerprint)}:latest")
+        except (TypeError, ValueError, wandb.errors.CommError):  # offline, none, no network
+            return False
+        return True
 
     def _log_network(self, row: str, part: str, fingerprint: str) -> None:
         import wandb

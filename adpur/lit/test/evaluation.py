@@ -257,7 +257,10 @@ class Evaluation(pl.LightningModule):
         if self.data.shard.of > 1:
             start_runs(self.trainer.loggers, self.rows, self.records.identity)
         log_columns(self.trainer.loggers, self.outcomes)
-        log_rows(self.trainer.loggers, self.outcomes, self.blocks, self.records, self._weights())
+        log_rows(
+            self.trainer.loggers, self.outcomes, self.blocks, self.records, self._weights(),
+            older=lambda: identity.older_prints(self.defenses),
+        )  # fmt: skip
 
     def _keep(self, column: Column, index: Tensor, x: Tensor, verdict: Verdict) -> None:
         chosen = torch.isin(index.cpu(), self.data.first(self.gallery))

@@ -3,15 +3,17 @@
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as pl
 import pytest
 import torch
-from hardening import TWO, apart, fit
+from hardening import TWO, Few, apart, fit
 from torch.multiprocessing import ProcessExitedException
+from toy import in_child
 
-from adpur import ADDT, LastCheckpoint
+from adpur import ADDT, ConfigError, LastCheckpoint
 
 pytestmark = pytest.mark.usefixtures("forks")
 
@@ -114,3 +116,45 @@ def test_two_processes_of_which_one_is_killed_resume_to_the_same_bits(
         fit(tmp_path / "killed", kept, Kill(4, rank=1), **more)
     assert not (tmp_path / "killed" / "weights").exists()
     assert apart(straight, fit(tmp_path / "killed", **more)) == 0
+
+
+def begun(folder: Path, step: int, **kwargs: Any) -> None:
+    """A fit that is killed within a step, its last state saved after the step before."""
+    callbacks = LastCheckpoint(minutes=0), Kill(step, rank=0)
+    if "devices" in kwargs:
+        with pytest.raises(ProcessExitedException):
+            fit(folder, *callbacks, **kwargs)
+    else:
+        assert in_child(lambda: fit(folder, *callbacks, **kwargs)) == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("before", "after"), [({}, TWO), (TWO, {})], ids=["1 to 2", "2 to 1"])
+def test_another_number_of_processes_keeps_the_images_of_a_step(
+    before: dict[str, Any], after: dict[str, Any], whole: ADDT, tmp_path: Path
+) -> None:
+    """`batch_size` is what the first command said, which is what a person repeats."""
+    size = {"batch_size": (before or {"batch_size": 8})["batch_size"]}
+    begun(tmp_path, 4, **EXACT | before)
+    fit(tmp_path, Kept(tmp_path), **EXACT | after | size)
+    found = torch.load(tmp_path / "0.pt", weights_only=True)
+    assert all((p - found[name]).abs().max() < 1e-10 for name, p in whole.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("state", "world", "size"),
+    [
+        ({"epoch": 0, "given": 0}, 2, 8),  # of adpur 0.1.0
+        ({"epoch": 0, "given": 0, "images": 12}, 1, 12),
+        ({"epoch": 0, "given": 0, "images": 12}, 3, 4),
+        ({"epoch": 0, "given": 0, "images": 12}, 5, None),
+    ],
+)
+def test_a_share_of_a_step(state: dict[str, int], world: int, size: int | None) -> None:
+    data = Few(batch_size=8)
+    data.trainer = SimpleNamespace(global_rank=0, world_size=world)  # type: ignore[assignment]
+    data.load_state_dict(state)
+    if size is None:
+        with pytest.raises(ConfigError, match=r"began with 12 images a batch .* got 5;"):
+            data.train_dataloader()
+    else:
+        assert data.train_dataloader().batch_size == size

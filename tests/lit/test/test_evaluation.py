@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -16,6 +16,7 @@ from torch import Tensor
 from toy import ATTACK, Toy, blocks, evaluation, in_child, killed_after, labels, rows, run, trainer
 
 from adpur import (
+    BPDA,
     PGD,
     Attack,
     ConfigError,
@@ -33,6 +34,7 @@ from adpur import (
     Strided,
 )
 from adpur.judging.scoreboard import Column
+from adpur.lit.test.identity import older_prints
 from adpur.purify.base import Context
 
 pytestmark = pytest.mark.usefixtures("forks")
@@ -159,6 +161,35 @@ def test_another_configuration_is_refused(tmp_path: Path) -> None:
         run(tmp_path, evaluation(draws=4))
     with pytest.raises(ConfigError, match=r"attacks\.pgd\.attacks"):
         run(tmp_path, callbacks=[Robustness("pgd", PGD(eps=0.3, steps=3, eot=2)), blocks()[1]])
+
+
+def test_an_older_block_and_its_fingerprints_are_the_same_run(tmp_path: Path) -> None:
+    """A block that lacks a setting has its default; 0.1.0's fingerprints name the networks."""
+    module = run(tmp_path)
+    file = tmp_path / "manifest.json"
+    text = file.read_text()
+    for today, before in older_prints(module.defenses).items():
+        assert today in text
+        text = text.replace(today, before)
+    content = json.loads(text)
+    block = content["identity"]["attacks"]["bpda"]
+    for setting in ("cosine", "source", "levels", "knowledge"):
+        del block[setting]
+    del block["attacks"][0]["restarts"], content["identity"]["defenses"]["ssni"]["ensemble"]
+    file.write_text(json.dumps(content))
+    before = rows(tmp_path)
+    run(tmp_path)
+    assert rows(tmp_path) == before
+    other = Robustness("bpda", ATTACK, BPDA(), only=["diffpure", "ssni"], cosine=2)
+    with pytest.raises(ConfigError, match=r"attacks\.bpda\.cosine: None -> 2\."):
+        run(tmp_path, callbacks=[blocks()[0], other])
+    more = Robustness("bpda", replace(ATTACK, restarts=2), BPDA(), only=["diffpure", "ssni"])
+    with pytest.raises(ConfigError, match=r"attacks\.bpda\.attacks\.0\.restarts: None -> 2\."):
+        run(tmp_path, callbacks=[blocks()[0], more])
+    content["identity"]["networks"]["ssni"]["classifier"] = "f" * 64
+    file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match=r"networks\.ssni\.classifier: ffff.* -> v2-"):
+        run(tmp_path)
 
 
 def test_nothing_global_moves(tmp_path: Path) -> None:
