@@ -18,6 +18,9 @@ from adpur import (
     Margin,
     Noise,
     Oracle,
+    Purifier,
+    Reference,
+    ScoreNorm,
     Sigmoid,
     Stream,
     ddpm,
@@ -30,11 +33,10 @@ from adpur import (
 from adpur.attacks.pgd import PGD, joint
 from adpur.diffusion.schedule import VE
 from adpur.errors import ConfigError
+from adpur.models.checkpoints.fingerprint import fingerprint
 from adpur.papers import released
 from adpur.papers.released import COSINE, PAIRS, Lab, Pair
 from adpur.purify.chain import Chain
-from adpur.purify.diffusion import Diffusion
-from adpur.purify.levels.level import Reweighted
 from adpur.types import to_signed
 
 LAB = Lab()
@@ -42,6 +44,8 @@ BETA = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
 ABAR = (1 - BETA).cumprod(0)
 BEFORE = torch.cat((torch.ones(1), ABAR[:-1]))
 POSTERIOR = BETA * (1 - BEFORE) / (1 - ABAR)
+KNOWN = Reference(50, 3, 47, 52, 9, 20, 20, fingerprint(LAB.denoiser), continuous=True)
+"""Of norms among which the lab's four lie: two within, one on each side."""
 PAGE = Path(__file__).parents[2] / "docs" / "released.md"
 
 
@@ -53,7 +57,7 @@ def eps_hat(x: Tensor, index: int) -> Tensor:
 
 def package_ssim(x: Tensor, y: Tensor) -> Tensor:
     """SSIM as the package has it: one number for a batch."""
-    ramp = torch.tensor([-((k - 5) ** 2) / (2 * 1.5**2) for k in range(11)]).double().exp()
+    ramp = (-((torch.arange(11).double() - 5) ** 2) / (2 * 1.5**2)).exp()
     window = torch.outer(ramp / ramp.sum(), ramp / ramp.sum())[None, None]
 
     def blur(v: Tensor) -> Tensor:
@@ -132,6 +136,12 @@ def test_the_vp_sde_as_released() -> None:
     assert torch.allclose(found, x, rtol=1e-9, atol=1e-11)
 
 
+def ssni(curve: Sigmoid | Linear, count: int = 20, twice: bool = True) -> Purifier:
+    """SSNI as released over DDPM in `count` steps, with the reference `KNOWN`."""
+    norm = ScoreNorm(continuous=True)
+    return released.released(ddpm(100, steps=count), curve, norm, KNOWN, twice)
+
+
 def written_eps(lab: Lab) -> Tensor:
     """||EPS|| as in EPS-AD: the norm of the mean of 20 scores, at t / 1000 of the VP-SDE."""
     x, total = to_signed(lab.images), torch.zeros_like(lab.images)
@@ -172,9 +182,8 @@ def written_ssni(t: Tensor, count: int, b: int) -> Tensor:
 
 @pytest.mark.parametrize("count", [20, 105])
 def test_ssni_n_as_released(count: int) -> None:
-    row = released.reweighted(Sigmoid(5.0, bias=5), LAB, True, count)
-    assert isinstance(row, Diffusion) and isinstance(row.level, Reweighted)
-    away = (written_eps(LAB) - row.level.reference.mean) / 5.0
+    row = ssni(Sigmoid(2.0, bias=5), count)
+    away = (written_eps(LAB) - KNOWN.mean) / 2.0
     t = (torch.sigmoid(away) * (99 + 5)).round()
     assert t.min() < 20 < t.max()  # fewer steps than calls, and more
     wanted = written_ssni(t, count, 0)
@@ -184,9 +193,8 @@ def test_ssni_n_as_released(count: int) -> None:
 @pytest.mark.parametrize("twice", [True, False])
 @pytest.mark.parametrize("batch", [True, False])
 def test_ssni_l_as_released(batch: bool, twice: bool) -> None:
-    row = released.reweighted(Linear(5, batch), LAB, twice, 20)
-    assert isinstance(row, Diffusion) and isinstance(row.level, Reweighted)
-    n, low, high = written_eps(LAB), row.level.reference.low, row.level.reference.high
+    row = ssni(Linear(5, batch), 20, twice)
+    n, low, high = written_eps(LAB), KNOWN.low, KNOWN.high
     assert n.max() > high and n.min() < low  # the batch has the extremes
     if batch:
         low, high = n.min(), n.max()  # type: ignore[assignment]
@@ -197,12 +205,12 @@ def test_ssni_l_as_released(batch: bool, twice: bool) -> None:
 
 def test_dependence_on_batch_mates_is_asked_for_and_refused_where_it_cannot_be() -> None:
     def levels(batch: bool, part: slice) -> Tensor:
-        defense = LAB.defense(released.reweighted(Linear(5, batch), LAB, True, 20))
+        defense = LAB.defense(ssni(Linear(5, batch)))
         return defense.levels(LAB.images[part], LAB.noise[part]).t[0]
 
     assert torch.allclose(levels(False, slice(4))[:1], levels(False, slice(1)))
     assert not torch.allclose(levels(True, slice(4)), levels(False, slice(4)), atol=0.1)
-    row = released.reweighted(Linear(5, batch=True), LAB, True, 20)
+    row = ssni(Linear(5, batch=True))
     with pytest.raises(ConfigError, match="batch: false"):
         LevelGradient(through=True).check(row)
     with pytest.raises(ConfigError, match="Linear batch"):
