@@ -41,7 +41,7 @@ _HOMES = {
     "adpur.diffusion.adapters": ["EDMDenoiser", "EpsDenoiser", "VDenoiser", "X0Denoiser"],
     "adpur.diffusion.denoiser": ["Denoiser"],
     "adpur.diffusion.grid": [
-        "Even", "Grid", "Inclusive", "Karras", "OneShot", "Strided", "Subsequence",
+        "Counted", "Even", "Grid", "Inclusive", "Karras", "OneShot", "Strided", "Subsequence",
     ],
     "adpur.diffusion.guidance": ["MSE", "SSIM", "Guidance"],
     "adpur.diffusion.schedule": ["VE", "DiscreteVP", "LinearVP", "NoiseSchedule"],
@@ -96,11 +96,12 @@ _HOMES = {
     ],
     "adpur.purify.levels.reference": ["Reference", "reference"],
     "adpur.purify.presets": [
-        "addt_ddim", "addt_ddpm", "ddim", "ddpm", "ddpm_schedule", "edm", "gdmp", "gns",
-        "gns_surrogate", "one_shot", "revpure", "scoreopt_n", "scoreopt_o", "vp_sde",
+        "addt_ddim", "addt_ddpm", "ddim", "ddpm", "ddpm_schedule", "edm", "gdmp", "gdmp_released",
+        "gns", "gns_surrogate", "one_shot", "revpure", "scoreopt_n", "scoreopt_n_released",
+        "scoreopt_o", "scoreopt_o_released", "vp_sde", "vp_sde_released",
     ],
     "adpur.purify.scoreopt": ["SR", "Anchored", "Diff", "Objective", "ScoreOpt"],
-    "adpur.purify.ssni": ["ssni", "ssni_l", "ssni_n"],
+    "adpur.purify.ssni": ["ssni", "ssni_l", "ssni_n", "ssni_released"],
     "adpur.threat.ball": ["L2", "Linf", "Norm", "Threat"],
     "adpur.threat.flow": ["Flow"],
     "adpur.threat.knowledge": [

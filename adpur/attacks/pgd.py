@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from adpur.attacks.attack import Attack, Target, check_budget
@@ -10,8 +11,9 @@ from adpur.attacks.choice import strongest
 from adpur.attacks.decay import Decay, FixedStep
 from adpur.errors import ConfigError
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.losses import CrossEntropy, Loss
+from adpur.threat.losses import CrossEntropy, Loss, Tangent
 from adpur.threat.oracle import Oracle
+from adpur.types import ordered_mean
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,11 @@ class PGD(Attack):
         candidates: iterates of each restart to choose among, evenly spaced, the last of them the
             last. 1 keeps the last, as Lee & Kim and ADDT do; each more costs `select` forwards.
         decay: how the step size falls.
-        sign_step: step along the sign of the gradient in any norm. What Lee & Kim's code does in
-            L2: a weaker attack, here to repeat their numbers.
+        sign_step: step along the sign of the gradient in any norm. What the code of Lee & Kim and
+            of SSNI does in L2: a weaker attack, here to repeat their numbers.
+        mean_logits: raise the cross-entropy of the mean logits of the copies, as ScoreOpt's code
+            and BPDA+EOT's does, not their mean cross-entropy. An iteration then costs twice as
+            much: the copies are looked at once for their logits, and once for their gradients.
     """
 
     eps: float = 8 / 255
@@ -53,9 +58,15 @@ class PGD(Attack):
     candidates: int = 1
     decay: Decay = FixedStep()
     sign_step: bool = False
+    mean_logits: bool = False
 
     def __post_init__(self) -> None:
         check_budget(self, "steps", "eot", "restarts", "select", "candidates")
+        if self.mean_logits and not isinstance(self.loss, CrossEntropy):
+            raise ConfigError(
+                f"PGD mean_logits is a cross-entropy of mean logits, got loss {self.loss}; leave "
+                "one of the two out"
+            )
         if self.candidates > self.steps:
             raise ConfigError(
                 f"PGD candidates must be at most its {self.steps} steps, got {self.candidates}"
@@ -77,11 +88,24 @@ class PGD(Attack):
         direction = Linf().direction if self.sign_step else self.norm.direction
         found = self.norm.start(x, self.eps, oracle.noise) if self.random_start else x
         for iteration in range(self.steps):
-            _, grad = oracle.value_and_grad(found, iteration, self.eot)
+            asked = joint(oracle, found, iteration, self.eot) if self.mean_logits else oracle
+            _, grad = asked.value_and_grad(found, iteration, self.eot)
             moved = found + step * self.decay.share(iteration, self.steps) * direction(grad)
             found = self.norm.project(moved, x, self.eps)
             if iteration + 1 in wanted:
                 yield found
+
+
+def joint(oracle: Oracle, x: Tensor, iteration: int, eot: int) -> Oracle:
+    """The oracle whose mean over the copies at `x` is the cross-entropy of their mean logits."""
+    logits = replace(oracle, trace=None).per_draw(x, iteration, eot).logits
+    if oracle.trace is not None:
+        oracle.trace.value(oracle.place, len(logits))  # only looked at, this time
+    numbered = torch.arange(len(x), device=oracle.y.device)
+    aimed = oracle.target is not None
+    label = oracle.target if oracle.target is not None else oracle.y
+    tangent = Tangent(ordered_mean(logits), label, -1 if aimed else 1)
+    return replace(oracle, y=numbered, target=None, loss=tangent)
 
 
 def fgsm(eps: float = 8 / 255, norm: Norm = Linf(), eot: int = 10) -> PGD:

@@ -3,12 +3,11 @@
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from adpur.attacks.attack import Attack, check_budget
 from adpur.threat.ball import Linf, Norm
-from adpur.threat.losses import Loss
+from adpur.threat.losses import Tangent
 from adpur.threat.oracle import Oracle
 from adpur.types import ordered_mean
 
@@ -78,26 +77,7 @@ class StickyPGD(Attack):
 
     def _step(self, oracle: Oracle, x: Tensor, found: Tensor, logits: Tensor, point: int) -> Tensor:
         numbered = torch.arange(len(x), device=oracle.y.device)
-        oracle = replace(oracle, y=numbered, loss=_Tangent(logits, oracle.y))
+        oracle = replace(oracle, y=numbered, loss=Tangent(logits, oracle.y))
         _, grad = oracle.value_and_grad(found, point, self.eot)
         step = self.step_size if self.step_size is not None else self.eps / 4
         return self.norm.project(found + step * self.norm.direction(grad), x, self.eps)
-
-
-@dataclass(frozen=True)
-class _Tangent(Loss):
-    """The cross-entropy of `mean` logits `(B, classes)`, linear in each copy's.
-
-    Its mean over the copies is that cross-entropy, and so is its mean gradient, although each copy
-    is backed through alone. The `y` it is given are rows of `mean`.
-    """
-
-    mean: Tensor
-    label: Tensor
-
-    def loss(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-        """Of each copy."""
-        mean, label = self.mean[y], self.label[y]
-        slope = torch.softmax(mean, 1) - F.one_hot(label, mean.shape[1])
-        at_mean = F.cross_entropy(mean, label, reduction="none")
-        return at_mean + ((logits - mean) * slope).sum(1)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adpur.diffusion.grid import Grid, Inclusive, Strided
+from adpur.diffusion.grid import Grid, Inclusive, Strided, Subsequence
 from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
 from adpur.keyed.memory import Budget, Memory, Recompute
@@ -186,9 +186,11 @@ class Borrowed(Grid):
     walk: Grid
 
     def __post_init__(self) -> None:
-        if isinstance(self.walk, Inclusive):
+        lifted = isinstance(self.walk, Subsequence) and self.walk.lift > 0
+        if isinstance(self.walk, Inclusive) or lifted:
             raise ConfigError(
-                "a surrogate cannot walk Inclusive, which moves the level; use Strided"
+                f"a surrogate cannot walk {self.walk}, which moves the level; use Strided, or "
+                "Substitute with the whole purifier"
             )
 
     def check(self, schedule: NoiseSchedule) -> None:

@@ -71,14 +71,24 @@ class Inclusive(Grid):
     Its images are noised at diffusers' index t, which is this schedule's t + 1, and the index 0
     is visited too: "NFE 5" at t* = 100 is 6 calls, "NFE 100" is 101.
 
+    Args:
+        stride: DDPM steps a network call.
+        count: in place of the stride, this many nearly equal steps from any t down to 1 (the NFE
+            that ADDT counts), and the one to 0; a t below `count` takes t of them.
+
     >>> Inclusive(50).times(torch.tensor([100, 50, 0])).tolist()
     [[101, 51, 0], [51, 51, 0], [1, 1, 0], [0, 0, 0]]
+    >>> Inclusive(count=2).times(torch.tensor([100, 50, 0])).tolist()
+    [[101, 51, 0], [51, 26, 0], [1, 1, 0], [0, 0, 0]]
     """
 
     stride: int = 20
+    count: int | None = None
 
     def __post_init__(self) -> None:
         _positive(self, "stride")
+        if self.count is not None:
+            _positive(self, "count")
 
     def check(self, schedule: NoiseSchedule) -> None:
         """DDPM's steps."""
@@ -86,12 +96,16 @@ class Inclusive(Grid):
 
     def times(self, t: Tensor) -> Tensor:
         """See the class; a row at 0 stays there."""
-        left = _down(t, self.stride) + 1
+        left = _down(t, self.stride) if self.count is None else _counted(t, self.count)
+        left = left + 1
         return torch.cat((torch.where(t > 0, left, t), torch.zeros_like(t)[None]))
 
     def snap(self, t: Tensor, end: float) -> Tensor:
-        """The nearest multiple of the stride whose successor lies in the schedule."""
-        return _multiple(t, self.stride, (int(end) - 1) // self.stride)
+        """The nearest multiple of the stride (of 1 with a count) whose successor lies in the
+        schedule.
+        """
+        stride = self.stride if self.count is None else 1
+        return _multiple(t, stride, (int(end) - 1) // stride)
 
 
 @dataclass(frozen=True)
@@ -100,14 +114,27 @@ class Subsequence(Grid):
 
     The k-th time from the end is k t / count rounded, halves up; a t below `count` takes t steps.
 
+    Args:
+        count: steps.
+        up: round all up, as the code of SSNI does. It makes `count` calls for a t below `count`
+            too; those that repeat a time change nothing and are not made here.
+        lift: every time of the walk but 0 stands this much higher (SSNI-L's released b, added a
+            second time).
+
     >>> Subsequence(4).times(torch.tensor([150, 2])).tolist()
     [[150, 2], [113, 2], [75, 2], [38, 1], [0, 0]]
+    >>> Subsequence(4, up=True, lift=5).times(torch.tensor([147, 2, 0])).tolist()
+    [[152, 7, 0], [116, 7, 0], [79, 7, 0], [42, 6, 0], [0, 0, 0]]
     """
 
     count: int
+    up: bool = False
+    lift: int = 0
 
     def __post_init__(self) -> None:
         _positive(self, "count")
+        if self.lift < 0:
+            raise ConfigError(f"Subsequence lift must be an integer >= 0, got {self.lift}")
 
     def check(self, schedule: NoiseSchedule) -> None:
         """DDPM's steps."""
@@ -115,15 +142,12 @@ class Subsequence(Grid):
 
     def times(self, t: Tensor) -> Tensor:
         """K = count, or max(t) if that is less."""
-        whole = t.detach().double()
-        own = whole.clamp(1, self.count)
-        left = _countdown(int(own.max()) if len(t) else 0)
-        times = (left * whole / own + 0.5).floor().to(t.dtype)
-        return torch.where(left < own, times, t)
+        times = _counted(t, self.count, self.up)
+        return torch.where(times > 0, times + self.lift, times) if self.lift else times
 
     def snap(self, t: Tensor, end: float) -> Tensor:
-        """The nearest integer; halves go up."""
-        return _multiple(t, 1, int(end))
+        """The nearest integer; halves go up. A lifted walk stays in the schedule."""
+        return _multiple(t, 1, int(end) - self.lift)
 
 
 @dataclass(frozen=True)
@@ -153,6 +177,40 @@ class Even(Grid):
         count = math.ceil((t.max().item() - slack) / self.step) if len(t) else 0
         left = _countdown(max(count, 0)) * self.step
         times = torch.where(left >= t - slack, t, left.clamp_min(self.last))
+        return torch.where(t > self.last, times, t)
+
+    def snap(self, t: Tensor, end: float) -> Tensor:
+        """Unchanged, at most `end`; 0 if not above `last`."""
+        return torch.where(t > self.last, t.double().clamp(0, end), 0.0)
+
+
+@dataclass(frozen=True)
+class Counted(Grid):
+    """Real times: `count` equal steps from any t down to `last`, whatever t is.
+
+    Where `Even` fixes the length of a step and calls follow t(x), here calls are fixed and the
+    step follows t(x).
+
+    >>> Counted(2, 0.25).times(torch.tensor([0.75, 0.5, 0.0])).tolist()
+    [[0.75, 0.5, 0.0], [0.5, 0.375, 0.0], [0.25, 0.25, 0.0]]
+    """
+
+    count: int = 20
+    last: float = 1e-5
+
+    def __post_init__(self) -> None:
+        _positive(self, "count")
+        if not self.last >= 0:
+            raise ConfigError(f"Counted last must be >= 0, got {self.last}")
+
+    def check(self, schedule: NoiseSchedule) -> None:
+        """Real times."""
+        _needs(self, schedule, ContinuousSchedule)
+
+    def times(self, t: Tensor) -> Tensor:
+        """K = count; a row at or below `last` stays where it is."""
+        share = _countdown(self.count) / self.count
+        times = torch.cat((t[None], (self.last + share * (t - self.last))[1:]))
         return torch.where(t > self.last, times, t)
 
     def snap(self, t: Tensor, end: float) -> Tensor:
@@ -221,6 +279,21 @@ class OneShot(Grid):
 def _countdown(count: int) -> Tensor:
     """count, ..., 1, 0 as a column, fp64."""
     return torch.arange(count, -1, -1, dtype=torch.float64).view(-1, 1)
+
+
+def _counted(t: Tensor, count: int, up: bool = False) -> Tensor:
+    """`count` nearly equal integer steps from t to 0, or t of them where that is less.
+
+    The k-th from the end is at k t / count, rounded up or to the nearest, halves up. Waits stand
+    on the left.
+    """
+    whole = t.detach().double()
+    own = whole.clamp(1, count)
+    left = _countdown(int(own.max()) if len(t) else 0)
+    # k t is an integer below 2^53, so that the quotient is an integer exactly where it should be
+    exact = left * whole / own
+    times = (exact.ceil() if up else (exact + 0.5).floor()).to(t.dtype)
+    return torch.where(left < own, times, t)
 
 
 def _down(t: Tensor, stride: int) -> Tensor:

@@ -2,8 +2,10 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
@@ -11,6 +13,10 @@ from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
 from adpur.types import expand
+
+Variance = Literal["posterior", "large"]
+"""Sigma_t of the shift: the posterior variance, as GDMP prints it, or DDPM's fixed-large beta_t,
+as its released code has it for CIFAR-10."""
 
 
 class Guidance(ABC):
@@ -36,13 +42,21 @@ class MSE(Guidance):
     (GDMP Eq. 8 and 9); `budget` is the perturbation it expects, in grey levels. The mean runs over
     an image's own pixels, 3072 in the published `scale`: 8x8 images want 1250. Where 2 Sigma_t s_t
     / pixels exceeds 2, the pull overshoots and the process diverges.
+
+    Args:
+        scale, budget: see above.
+        variance: Sigma_t, `posterior` (the paper's) or `large` (see `Variance`).
+        batch: as released the mean runs over a whole batch, so that an image's pull is divided by
+            the number of its batch mates: this many, whatever the batch here. 1 is the image alone.
     """
 
     scale: float = 6e4
     budget: float = 8.0
+    variance: Variance = "posterior"
+    batch: int = 1
 
     def __post_init__(self) -> None:
-        _check(self.scale, self.budget)
+        _check(self.scale, self.budget, self.batch)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Any can."""
@@ -53,7 +67,7 @@ class MSE(Guidance):
     ) -> Tensor:  # fmt: skip
         """In closed form."""
         target = schedule.diffuse(reference, t, noise.normal(x, Stream.GUIDANCE))
-        strength = _strength(self.scale, self.budget, t, s, schedule)
+        strength = _strength(self.scale, self.budget, t, s, schedule, self.variance) / self.batch
         return expand(2 * strength / x[0].numel(), x) * (target - x)
 
 
@@ -63,19 +77,32 @@ class SSIM(Guidance):
 
     Args:
         scale, budget: see `MSE`; 7e4 and 8 for CIFAR-10, 1000 and 4 for ImageNet.
-        width: standard deviation of SSIM's Gaussian window, in pixels.
+        width: standard deviation of SSIM's Gaussian window, in pixels; 1.5 is an 11 x 11 window.
+        variance, batch: see `MSE`.
+        data_range: L in SSIM's constants (0.01 L)^2 and (0.03 L)^2. Signed images have range 2;
+            the released code leaves its package's 1.
+        padded: as released, windows over the edge see zeros and every pixel counts; by default
+            only windows that lie inside do, as SSIM is defined (Wang et al. 2004).
     """
 
     scale: float = 7e4
     budget: float = 8.0
     width: float = 1.5
+    variance: Variance = "posterior"
+    batch: int = 1
+    data_range: float = 2.0
+    padded: bool = False
 
     def __post_init__(self) -> None:
-        _check(self.scale, self.budget)
+        _check(self.scale, self.budget, self.batch)
+        if not (self.width > 0 and self.data_range > 0):
+            raise ConfigError(
+                f"SSIM needs width and data_range > 0, got {self.width} and {self.data_range}"
+            )
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """The window and the border SSIM drops must leave pixels."""
-        border = int(3.5 * self.width + 0.5)
+        """The window and the border SSIM drops must leave pixels; zero padding drops none."""
+        border = 0 if self.padded else _border(self.width)
         if min(shape[1:]) <= 2 * border:
             raise ConfigError(
                 f"SSIM of width {self.width} drops {border} pixels on each side of {shape[1:]} "
@@ -92,18 +119,72 @@ class SSIM(Guidance):
         with torch.enable_grad():
             target = schedule.diffuse(reference, t, noise.normal(x, Stream.GUIDANCE))
             x = x if x.requires_grad else x.detach().requires_grad_()
-            likeness = ssim(x, target, sigma=self.width, reduction="none", data_range=2.0)
-            assert isinstance(likeness, Tensor)
+            likeness = self._likeness(x, target)
             (pull,) = torch.autograd.grad(likeness.sum(), x, create_graph=differentiated)
-        return expand(_strength(self.scale, self.budget, t, s, schedule), x) * pull
+        strength = _strength(self.scale, self.budget, t, s, schedule, self.variance) / self.batch
+        return expand(strength, x) * pull
+
+    def _likeness(self, x: Tensor, target: Tensor) -> Tensor:
+        """SSIM of each image, `(B,)`."""
+        if self.padded:
+            return padded_ssim(x, target, self.width, self.data_range)
+        found = ssim(x, target, sigma=self.width, reduction="none", data_range=self.data_range)
+        assert isinstance(found, Tensor)
+        return found
 
 
-def _strength(scale: float, budget: float, t: Tensor, s: Tensor, schedule: NoiseSchedule) -> Tensor:
+def padded_ssim(x: Tensor, y: Tensor, width: float = 1.5, data_range: float = 1.0) -> Tensor:
+    """SSIM `(B,)` of images `(B, C, H, W)`, where windows over the edge see zeros beyond it.
+
+    Means, variances and the covariance are Gaussian-weighted sums over a window around each pixel
+    (Wang et al. 2004, Eq. 13); the mean over all pixels and channels is the image's.
+    """
+    border = _border(width)
+    ramp = torch.arange(-border, border + 1, dtype=x.dtype, device=x.device)
+    weight = (-0.5 * (ramp / width) ** 2).exp()
+    weight = weight / weight.sum()
+    window = weight.view(1, 1, -1, 1) * weight.view(1, 1, 1, -1)
+    window = window.expand(x.shape[1], 1, -1, -1)
+
+    def local(v: Tensor) -> Tensor:
+        return F.conv2d(v, window, padding=border, groups=v.shape[1])
+
+    mean_x, mean_y = local(x), local(y)
+    var_x, var_y = local(x * x) - mean_x**2, local(y * y) - mean_y**2
+    cov = local(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    top = (2 * mean_x * mean_y + c1) * (2 * cov + c2)
+    return (top / ((mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2))).flatten(1).mean(1)
+
+
+def _border(width: float) -> int:
+    """Pixels from the middle of a Gaussian window of standard deviation `width` to its edge."""
+    return int(3.5 * width + 0.5)
+
+
+def _strength(
+    scale: float, budget: float, t: Tensor, s: Tensor, schedule: NoiseSchedule, variance: Variance
+) -> Tensor:
     """Sigma_t s_t, fp64 `(B,)`; 0 where nothing moves."""
     ratio = schedule.sigma(t) / schedule.alpha(t)
-    return scale * 3 * 255 / (2 * budget) * ratio * schedule.posterior_variance(t, s)
+    return scale * 3 * 255 / (2 * budget) * ratio * _sigma(t, s, schedule, variance)
 
 
-def _check(scale: float, budget: float) -> None:
-    if not (scale >= 0 and budget > 0):
-        raise ConfigError(f"guidance needs scale >= 0 and budget > 0, got {scale} and {budget}")
+def _sigma(t: Tensor, s: Tensor, schedule: NoiseSchedule, variance: Variance) -> Tensor:
+    """Sigma_t of the shift, fp64 `(B,)` (see `Variance`)."""
+    if variance == "posterior":
+        return schedule.posterior_variance(t, s)
+    # The last step's beta is replaced, as in DDPM's released table, whose logarithm is taken: by
+    # the posterior variance of a step as long that ends where this one sets out.
+    shrink = schedule.alpha(t) / schedule.alpha(s)
+    beta = schedule.sigma(t) ** 2 - (shrink * schedule.sigma(s)) ** 2
+    last = schedule.posterior_variance((t + t - s).clamp_max(schedule.end), t)
+    return torch.where(t > s, torch.where(s > 0, beta, last), 0.0)
+
+
+def _check(scale: float, budget: float, batch: int) -> None:
+    if not (scale >= 0 and budget > 0 and batch >= 1):
+        raise ConfigError(
+            f"guidance needs scale >= 0, budget > 0 and batch >= 1, got {scale}, {budget} and "
+            f"{batch}"
+        )

@@ -146,19 +146,22 @@ def _score_norms(table: Table) -> Iterator[str]:
     from adpur.models.checkpoints.files import find_weights
     from adpur.purify.levels.reference import reference
 
-    for weights, horizon, levels in sorted(score_norms(_yaml(table.file))):
+    for weights, *measured in sorted(score_norms(_yaml(table.file))):
         try:
             find_weights(weights)
         except ConfigError:
             continue  # said already
         try:
-            reference(weights, horizon, levels)
+            reference(weights, *measured)
         except ConfigError:
             yield f"score norms: {table.notes['score norms']}"
 
 
-def score_norms(tree: Any) -> set[tuple[str, int, int]]:
-    """Weights, horizon and levels of every `adpur.ssni` of a config."""
+Measured = tuple[str, int, int, bool, bool]
+
+
+def score_norms(tree: Any) -> set[Measured]:
+    """What `reference` is asked for by every `adpur.ssni` and `adpur.ssni_released` of a config."""
     if isinstance(tree, list):
         return set().union(*map(score_norms, tree))
     if not isinstance(tree, dict):
@@ -166,7 +169,12 @@ def score_norms(tree: Any) -> set[tuple[str, int, int]]:
     found = set().union(*map(score_norms, tree.values()))
     if tree.get("class_path") == "adpur.ssni":
         given = tree["init_args"]
-        found.add((given["weights"], given.get("horizon", 20), given.get("levels", 20)))
+        levels = given.get("levels", 20)
+        found.add((given["weights"], given.get("horizon", 20), levels, False, True))
+    if tree.get("class_path") == "adpur.ssni_released":
+        given = tree["init_args"]
+        horizon, single = given.get("horizon", 20), given.get("single", False)
+        found.add((given["weights"], horizon, 1 if single else horizon, True, not single))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -15,6 +15,7 @@ from adpur.keyed.memory import Keep, Memory
 from adpur.keyed.noise import Noise
 from adpur.keyed.rows import calls_made, in_calls
 from adpur.models.networks import Networks
+from adpur.purify.levels.curve import Linear
 from adpur.purify.levels.level import ScoreNorm
 from adpur.types import to_signed
 
@@ -34,6 +35,8 @@ class Context:
         tap: observer.
         workers: threads that run contexts like this at the same time.
         path: collects how far walks stray, as part of the graph.
+        guide: what guidance pulls towards, [0, 1] images `(B, C, H, W)` of the same rows; each
+            purifier's own input if None. A `Chain` sets it for its rounds.
     """
 
     nets: Networks
@@ -42,6 +45,7 @@ class Context:
     tap: Tap | None = None
     workers: int = 1
     path: Path | None = None
+    guide: Tensor | None = None
 
 
 class Levels(NamedTuple):
@@ -184,6 +188,20 @@ def _replaced(value: Any, kind: type[object], change: Callable[[Any], object]) -
     new = {name: _replaced(v, kind, change) for name, v in own.items()}
     moved = {name: v for name, v in new.items() if v is not own[name]}
     return replace(value, **moved) if moved else value  # type: ignore[type-var]
+
+
+def batch_dependent(value: object) -> bool:
+    """Whether some part of a purifier makes a row's result depend on its batch mates.
+
+    Only `Linear(batch=True)` does, the released rule of SSNI-L.
+    """
+    if isinstance(value, Linear):
+        return value.batch
+    if isinstance(value, tuple):
+        return any(map(batch_dependent, value))
+    if not is_dataclass(value):
+        return False
+    return any(batch_dependent(getattr(value, field.name)) for field in fields(value))
 
 
 def fits(nets: Networks, shape: Shape) -> None:

@@ -1,7 +1,7 @@
 """Purifiers made of purifiers: rounds, and images of another size."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,16 @@ from torch import Tensor
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise
 from adpur.models.networks import Networks
-from adpur.purify.base import Around, Context, Levels, Purified, Purifier, Shape, score_norms
+from adpur.purify.base import (
+    Around,
+    Context,
+    Levels,
+    Purified,
+    Purifier,
+    Shape,
+    batch_dependent,
+    score_norms,
+)
 from adpur.purify.levels.level import ScoreNorm
 
 
@@ -23,10 +32,13 @@ class Chain(Purifier):
     Args:
         rounds: the purifiers, none of them a Chain.
         recompute: measure the norm of each round's own input instead, one EPS a round.
+        original: pull every guided round towards the chain's input, as GDMP's released code does;
+            False pulls each towards its own input, the image that the last round left.
     """
 
     rounds: Sequence[Purifier]
     recompute: bool = False
+    original: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rounds", tuple(self.rounds))  # YAML has lists
@@ -34,6 +46,11 @@ class Chain(Purifier):
             raise ConfigError("Chain needs at least one round, and no Chain among them")
         if len({r.measure for r in self.rounds if r.measure is not None}) > 1:
             raise ConfigError("the rounds of a Chain must share one score norm")
+        if self.recompute and batch_dependent(self.rounds):
+            raise ConfigError(
+                "Chain recompute measures score norms part by part of a batch, which Linear batch "
+                "wants together; leave one of the two out"
+            )
 
     @property
     def depth(self) -> int:
@@ -66,6 +83,8 @@ class Chain(Purifier):
     def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """Round after round."""
         snapped, nfe = [], torch.zeros(len(x), dtype=torch.int64)
+        if self.original:
+            context = replace(context, guide=x)
         for k, r, part in self._parts():
             keys, known = noise.fold(stage=k), levels.stages(part.start, part.stop)
             if k and self.recompute and r.measure is not None:
@@ -104,7 +123,10 @@ class Resized(Around):
 
     def purify(self, x: Tensor, noise: Noise, levels: Levels, context: Context) -> Purified:
         """Up, inner, down."""
-        out = self.inner.purify(brought(x, (self.size, self.size)), noise, levels, context)
+        size = (self.size, self.size)
+        if context.guide is not None:
+            context = replace(context, guide=brought(context.guide, size))
+        out = self.inner.purify(brought(x, size), noise, levels, context)
         return out._replace(image=brought(out.image, (x.shape[2], x.shape[3])))
 
 

@@ -32,6 +32,11 @@ class Diffusion(Purifier):
         guidance: pull towards the diffused input (GDMP).
         schedule: walk this one, the network asked at equal noise; by default the network's own.
         clamp: clamp the result to [0, 1]. It cuts gradients where it binds.
+        offset: the noise is added at this much beyond the walk's first time, in the schedule's
+            unit. Not 0 in two released codes, whose images hold other noise than the first network
+            call is told: GDMP's (1) and SSNI-L's (-b).
+        table: the noise is added by this schedule, at the same share of its length. DiffPure's
+            released VP-SDE adds it by DDPM's discrete table and walks back in continuous time.
     """
 
     level: NoiseLevel = Constant(100)
@@ -42,11 +47,15 @@ class Diffusion(Purifier):
     guidance: Guidance | None = None
     schedule: NoiseSchedule | None = None
     clamp: bool = False
+    offset: float = 0.0
+    table: NoiseSchedule | None = None
     depth = 1
 
     def __post_init__(self) -> None:
         if self.inject and self.scaled:
             raise ConfigError("scaled belongs to inject: false; diffusing scales x already")
+        if not self.inject and (self.offset or self.table is not None):
+            raise ConfigError("offset and table say how noise is added; write inject: true")
 
     @property
     def measure(self) -> ScoreNorm | None:
@@ -76,6 +85,11 @@ class Diffusion(Purifier):
         largest = torch.tensor([self.level.largest], dtype=torch.float64).clamp_max(end)
         first = self.grid.times(self._snap(largest, nets))[0].item()
         nets.denoiser.on(self.schedule).check_time(first, "this purifier")
+        if not 0 <= first + self.offset <= end:
+            raise ConfigError(
+                f"offset {self.offset:g} adds noise at {first + self.offset:g}, outside the "
+                f"schedule's 0..{end:g}"
+            )
 
     def seen(self, x: Tensor) -> Tensor:
         """Itself."""
@@ -94,10 +108,11 @@ class Diffusion(Purifier):
         fits(context.nets, tuple(x.shape[1:]))
         times = self.grid.times(self._snap(levels.t[0], context.nets))
         denoiser = context.nets.denoiser.on(self.schedule)
-        x = reference = to_signed(x)
+        x = to_signed(x)
+        reference = x if context.guide is None else to_signed(context.guide)
         watch = self._watch(x, noise, context)
         if self.inject:
-            x = denoiser.schedule.diffuse(x, times[0], noise.normal(x, Stream.FORWARD))
+            x = self._diffused(x, times[0], noise.normal(x, Stream.FORWARD), denoiser.schedule)
         elif self.scaled:
             x = expand(denoiser.schedule.alpha(times[0]), x) * x
         walk = Walk(
@@ -106,6 +121,14 @@ class Diffusion(Purifier):
         x, nfe = reverse(x, reference, times, walk, noise)
         x = to_unit(x)
         return Purified(x.clamp(0, 1) if self.clamp else x, times[:1].detach(), nfe)
+
+    def _diffused(self, x: Tensor, first: Tensor, eps: Tensor, walked: NoiseSchedule) -> Tensor:
+        """The noisy image `(B, C, H, W)` from which the walk sets out at `first` `(B,)`."""
+        # A row that does not move at all (t = 0) keeps its image: it has no first call to be told.
+        t = torch.where(first > 0, first + self.offset, first) if self.offset else first
+        if self.table is None:
+            return walked.diffuse(x, t, eps)
+        return self.table.diffuse(x, t.double() * (self.table.end / walked.end), eps)
 
     def _watch(self, x: Tensor, noise: Noise, context: Context) -> Watch | None:
         """Compares the walk with the images that the forward process's own noise makes of x."""

@@ -1,5 +1,6 @@
 """ScoreOpt: purification by optimising the image under the diffusion model (Zhang et al. 2023)."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -102,6 +103,10 @@ class ScoreOpt(Purifier):
         frozen: -N pulls D(x_t) to the round's x_i as printed; False to x_t - sigma e_1, which is
             what the released loss ||eps_hat - e_1||^2 amounts to.
         clamp: clamp the result to [0, 1], as released.
+        batch: as released the loss is a mean over the pixels of this many images (and of squared
+            unit noise for -N with `frozen` False), not a sum: gradients are so small that Adam's
+            1e-8 counts, and an image's result depends on how many were optimised beside it. None
+            is the sum, of which it does not.
     """
 
     level: NoiseLevel = Constant(0.5)
@@ -112,12 +117,17 @@ class ScoreOpt(Purifier):
     objective: Objective = Diff()
     frozen: bool = True
     clamp: bool = True
+    batch: int | None = None
     depth = 1
 
     def __post_init__(self) -> None:
         if not (0 <= self.width <= 1 and self.lr > 0):
             raise ConfigError(
                 f"ScoreOpt needs 0 <= width <= 1 and lr > 0, got {self.width} and {self.lr}"
+            )
+        if self.batch is not None and self.batch < 1:
+            raise ConfigError(
+                f"ScoreOpt batch must be a number of images or null, got {self.batch}"
             )
         if (
             self.inner_steps < 0
@@ -268,7 +278,15 @@ class _Run:
             loss = ((denoised - target) ** 2).sum()
             loss = loss + self.setting.objective.second(x, start, denoised, other)
             (grad,) = torch.autograd.grad(loss, z, create_graph=True)
+            if self.setting.batch is not None:
+                grad = grad / self._divisor(scale, fixed is not None)
         return grad if differentiated else grad.detach()
+
+    def _divisor(self, scale: Tensor, noisy: bool) -> Tensor:
+        """What makes a mean of the sum, `(R, 1, 1, 1)`: the loss of -N is of eps_hat - e_1."""
+        assert self.setting.batch is not None
+        pixels = self.setting.batch * math.prod(self.denoiser.shape)
+        return pixels * (scale**2 if noisy and not self.setting.frozen else torch.ones_like(scale))
 
 
 def _adam(

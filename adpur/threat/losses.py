@@ -62,6 +62,31 @@ class DLR(Loss):
         return (_best_other(logits, y, target) - _at(logits, y)) / spread
 
 
+@dataclass(frozen=True)
+class Tangent(Loss):
+    """The cross-entropy of `mean` logits `(B, classes)`, linear in each copy's.
+
+    Its mean over the copies is that cross-entropy, and so is its mean gradient, although each copy
+    is backed through alone. The `y` it is given are rows of `mean`.
+
+    Args:
+        mean: mean logits of the copies.
+        label: true labels `(B,)`, or the classes aimed at.
+        sign: -1 where `label` is aimed at.
+    """
+
+    mean: Tensor
+    label: Tensor
+    sign: int = 1
+
+    def loss(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        """Of each copy."""
+        mean, label = self.mean[y], self.label[y]
+        slope = torch.softmax(mean, 1) - F.one_hot(label, mean.shape[1])
+        at_mean = F.cross_entropy(mean, label, reduction="none")
+        return self.sign * (at_mean + ((logits - mean) * slope).sum(1))
+
+
 def _at(logits: Tensor, label: Tensor) -> Tensor:
     return logits.gather(1, label.view(-1, 1)).squeeze(1)
 

@@ -11,7 +11,7 @@ from adpur.defense.defense import Defense
 from adpur.defense.gradient import StraightThrough
 from adpur.errors import AttackError, ConfigError
 from adpur.keyed.noise import Noise, Source, Stream
-from adpur.purify.base import Levels, Purifier
+from adpur.purify.base import Levels, Purifier, batch_dependent
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.losses import CrossEntropy, Loss, Margin
 from adpur.threat.lost_gradient import blame
@@ -46,6 +46,11 @@ class LevelGradient:
             raise ConfigError("LevelGradient is for rows whose t(x) comes from a score norm")
         if self.through and isinstance(view, StraightThrough):
             raise ConfigError("BPDA has no gradient through t(x); use Exact, or evade alone")
+        if self.through and batch_dependent(view):
+            raise ConfigError(
+                "LevelGradient through differentiates t(x) of each image alone, and Linear batch "
+                "makes it depend on the others; write batch: false"
+            )
 
 
 class Look(NamedTuple):

@@ -30,6 +30,7 @@ from adpur import (
     Sigmoid,
     Source,
     Strided,
+    Subsequence,
     Surrogate,
     ddpm,
 )
@@ -43,7 +44,7 @@ def continuous(purifier: Purifier) -> bool:
     """Whether t(x) moves with x, not in jumps."""
     return (
         purifier.measure is not None
-        and not isinstance(getattr(purifier, "grid", None), Strided | type(None))
+        and not isinstance(getattr(purifier, "grid", None), Strided | Subsequence | type(None))
     ) or isinstance(purifier, ScoreOpt)
 
 

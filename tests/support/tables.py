@@ -50,9 +50,12 @@ def stand_in(name: str, folder: Path) -> None:
     denoiser = _denoiser(Path(name).name, 256 if side == 224 else side)
     save_denoiser(denoiser, folder)
     scorer = fingerprint(denoiser)
-    for levels in (1, 20):
-        norms = Reference(30, 8, 20, 45, count=9, horizon=20, levels=levels, scorer=scorer)
-        save_reference(norms, folder)
+    kinds = [(20, 1, False, True), (20, 20, False, True)]
+    released = [(20, 1, True, False), (20, 20, True, True), (50, 50, True, True)]
+    for horizon, levels, continuous, noised in kinds + released:
+        save_reference(
+            Reference(30, 8, 20, 45, 9, horizon, levels, scorer, continuous, noised), folder
+        )
 
 
 def _denoiser(name: str, side: int) -> Any:

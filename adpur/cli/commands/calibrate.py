@@ -21,6 +21,10 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--data", default="Digits", help="data set (default Digits)")
     parser.add_argument("--horizon", type=int, default=20, help="T' (default 20)")
     parser.add_argument("--levels", type=int, default=20, help="noise levels averaged (default 20)")
+    told = "times of the VP-SDE, as released, in place of DDPM's steps"
+    parser.add_argument("--continuous", action="store_true", help=told)
+    told = "scores of the images themselves, no noise added, as released for --levels 1"
+    parser.add_argument("--unnoised", action="store_true", help=told)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     data = getattr(sets, args.data, None)
@@ -30,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     folder = find_weights(args.weights)
     scorer = load_denoiser(folder).eval()
     images = brought(images, scorer.shape[1:])
-    wanted = ScoreNorm(args.horizon, args.levels)
+    wanted = ScoreNorm(args.horizon, args.levels, args.continuous, not args.unnoised)
     found = calibrate(images, Noise(index, args.seed), scorer, wanted, ROWS)
     save_reference(found, folder)
     print(f"score norms of {found.count} images: mean {found.mean:.4g}, sd {found.sd:.3g}, "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adpur.diffusion.denoiser import Denoiser
-from adpur.diffusion.schedule import DiscreteVP
+from adpur.diffusion.schedule import DiscreteVP, LinearVP, NoiseSchedule
 from adpur.errors import ConfigError
 from adpur.keyed.memory import Keep, Memory
 from adpur.keyed.noise import Noise, Source, Stream
@@ -118,10 +118,20 @@ class ScoreNorm:
     one keyed Gaussian each: the norm of the mean, as in Zhang et al. (2023), not the mean of
     norms. It costs `levels` network calls an image. `levels=1` is SSNI's single score norm.
     `horizon` counts DDPM steps; networks of other schedules are asked at equal noise.
+
+    Args:
+        horizon: T'.
+        levels: how many times are averaged over.
+        continuous: t_j are thousandths of the VP-SDE's time, as in the code of EPS-AD and SSNI,
+            not DDPM's steps: the same network, at slightly less noise (4 % of the norm).
+        noised: False takes the score of x itself at those times, no Gaussian added, as SSNI's code
+            does for its single score norm.
     """
 
     horizon: int = 20
     levels: int = 20
+    continuous: bool = False
+    noised: bool = True
 
     def __post_init__(self) -> None:
         if not 1 <= self.levels <= self.horizon:
@@ -131,26 +141,35 @@ class ScoreNorm:
 
     def check(self, scorer: Denoiser) -> None:
         """Raise `ConfigError` if the horizon is beyond what the network was trained on."""
-        scorer = _discrete(scorer)
-        if self.horizon > scorer.schedule.end:
-            raise ConfigError(f"horizon {self.horizon} lies beyond T = {scorer.schedule.end:g}")
-        scorer.check_time(self.horizon, f"a score norm of horizon {self.horizon}")
+        scorer, unit = self._timed(scorer)
+        if self.horizon * unit > scorer.schedule.end:
+            end = scorer.schedule.end / unit
+            raise ConfigError(f"horizon {self.horizon} lies beyond T = {end:g}")
+        scorer.check_time(self.horizon * unit, f"a score norm of horizon {self.horizon}")
 
     def __call__(
         self, x: Tensor, scorer: Denoiser, noise: Noise, memory: Memory = Keep()
     ) -> Tensor:
         """Score norms fp64 `(B,)` of signed images; differentiable in x."""
-        scorer = _discrete(scorer)
+        scorer, unit = self._timed(scorer)
         total = torch.zeros_like(x)
         for j in range(1, self.levels + 1):
-            t = torch.full((len(x),), round(j * self.horizon / self.levels))
-            eps = noise.fold(step=j).normal(x, Stream.LEVEL)
+            step = round(j * self.horizon / self.levels)
+            t = torch.full((len(x),), step if unit == 1 else step * unit)
+            eps = noise.fold(step=j).normal(x, Stream.LEVEL) if self.noised else None
 
-            def score(x: Tensor, t: Tensor = t, eps: Tensor = eps) -> list[Tensor]:
-                return [scorer.score(scorer.schedule.diffuse(x, t, eps), t)]
+            def score(x: Tensor, t: Tensor = t, eps: Tensor | None = eps) -> list[Tensor]:
+                x_t = x if eps is None else scorer.schedule.diffuse(x, t, eps)
+                return [scorer.score(x_t, t)]
 
             total = total + memory.run(score, x, kind=self)[0]
         return (total / self.levels).double().flatten(1).norm(dim=1)
+
+    def _timed(self, scorer: Denoiser) -> tuple[Denoiser, float]:
+        """The network on the schedule in which the horizon counts, and its unit of time."""
+        if self.continuous:
+            return _on(scorer, LinearVP()), 1e-3
+        return _on(scorer, DiscreteVP()), 1
 
 
 @dataclass(frozen=True)
@@ -159,19 +178,32 @@ class Reweighted(NoiseLevel):
 
     By default an attack takes t(x) for a constant (SSNI Algorithms 2 and 3); `LevelGradient` is
     how it may not.
+
+    Args:
+        base: t*.
+        curve: f.
+        reference: score norms of clean images.
+        score_norm: how x's own is measured, as the reference's was.
+        least: t(x) is raised to this. The paper's 0 leaves an image of a low norm unpurified; the
+            released code purifies it by one step (1).
     """
 
     base: float
     curve: Curve
     reference: Reference
     score_norm: ScoreNorm = field(default_factory=ScoreNorm)
+    least: float = 0.0
 
     def __post_init__(self) -> None:
-        ours = (self.score_norm.horizon, self.score_norm.levels)
-        theirs = (self.reference.horizon, self.reference.levels)
+        if not 0 <= self.least <= self.base:
+            raise ConfigError(f"Reweighted needs 0 <= least <= base, got {self.least}, {self.base}")
+        norm, known = self.score_norm, self.reference
+        ours = (norm.horizon, norm.levels, norm.continuous, norm.noised)
+        theirs = (known.horizon, known.levels, known.continuous, known.noised)
         if ours != theirs:
             raise ConfigError(
-                f"score_norm has (horizon, levels) = {ours}, its reference has {theirs}"
+                f"score_norm has (horizon, levels, continuous, noised) = {ours}, its reference has "
+                f"{theirs}"
             )
 
     @property
@@ -201,7 +233,8 @@ class Reweighted(NoiseLevel):
 
     def level(self, norm: Tensor, noise: Noise) -> Tensor:
         """t(x) = f(||EPS(x)||, t*)."""
-        return self.curve.reweight(norm, self.base, self.reference)
+        t = self.curve.reweight(norm, self.base, self.reference)
+        return t.clamp_min(self.least) if self.least else t
 
 
 def calibrate(
@@ -225,9 +258,11 @@ def calibrate(
         horizon=score_norm.horizon,
         levels=score_norm.levels,
         scorer=fingerprint(scorer),
+        continuous=score_norm.continuous,
+        noised=score_norm.noised,
     )
 
 
-def _discrete(scorer: Denoiser) -> Denoiser:
-    """The network on DDPM steps, in which a horizon counts."""
-    return scorer if isinstance(scorer.schedule, DiscreteVP) else scorer.on(DiscreteVP())
+def _on(scorer: Denoiser, schedule: NoiseSchedule) -> Denoiser:
+    """The network on a schedule of this kind: its own, if that is one."""
+    return scorer if isinstance(scorer.schedule, type(schedule)) else scorer.on(schedule)
