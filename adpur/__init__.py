@@ -88,6 +88,7 @@ _HOMES = {
     "adpur.models.lean": ["LeanUNet"],
     "adpur.models.ncsnpp": ["NCSNpp"],
     "adpur.models.networks": ["Networks"],
+    "adpur.models.timm_nets": ["timm_classifier", "timm_networks"],
     "adpur.models.whitened": ["WhitenedConvNet"],
     "adpur.models.wideresnet": ["WideResNet"],
     "adpur.papers.revpure.theorem.replay": ["NoisyBall", "NoisyHalfSpace"],
