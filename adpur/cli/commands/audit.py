@@ -25,8 +25,10 @@ from adpur.lit.test.figures import Gallery
 from adpur.lit.test.progress import Progress
 from adpur.lit.test.protocol import StandardV1
 from adpur.lit.test.row import Row, blind_rows
+from adpur.models.classifiers import Classifier
 from adpur.models.keyed import Seeded
 from adpur.models.networks import Networks
+from adpur.models.timm_nets import timm_classifier
 from adpur.purify.base import Identity
 from adpur.report.table import show_run
 from adpur.threat.ball import L2, Linf
@@ -39,6 +41,11 @@ def main(argv: Sequence[str]) -> int:
     args = _parser().parse_args(argv)
     quiet()
     net, data = imported(args.target), images(args.data, args.images)
+    if isinstance(net, Classifier) and net.shape != tuple(data.shape):
+        raise ConfigError(
+            f"{args.target} takes images of {net.shape} (C, H, W), {args.data} has "
+            f"{tuple(data.shape)}; bring them to its size"
+        )
     name = args.target.replace(":", ".")
     folder = args.run or Path("runs") / f"audit-{name}"
     norm = Linf() if args.norm == "linf" else L2()
@@ -68,7 +75,7 @@ def main(argv: Sequence[str]) -> int:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser("adpur audit", description=f"{__doc__} ({NAME}, trust report in full)")
     add = parser.add_argument
-    add("target", help="module:name of an nn.Module, a factory of one, or f(x)")
+    add("target", help="module:name of an nn.Module, a factory of one, or f(x); or timm:NAME")
     add("--data", required=True, help=f"a .npz file with x and y, or {', '.join(SETS)}")
     add("--eps", required=True, help="radius in [0, 1] units: 8/255")
     add("--norm", choices=["linf", "l2"], default="linf")
@@ -84,10 +91,12 @@ def _parser() -> ArgumentParser:
 def imported(target: str) -> nn.Module:
     """The classifier that `module:name` names, looked for in the working folder too.
 
-    A module is taken as it is, a callable without required arguments is called for one, any other
-    callable is the classifier itself.
+    `timm:NAME` is one of timm's networks. A module is taken as it is, a callable without required
+    arguments is called for one, any other callable is the classifier itself.
     """
     module, _, name = target.partition(":")
+    if module == "timm" and name:
+        return timm_classifier(name)
     if not name:
         raise ConfigError(f"expected module:name, got {target!r}")
     try:

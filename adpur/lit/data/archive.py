@@ -46,6 +46,20 @@ def arrays(file: Path, names: Iterable[str], remedy: str) -> dict[str, Any]:
         raise ConfigError(f"{file} is not a .npz file of plain arrays; {remedy}") from error
 
 
+def mapped(file: Path, shape: tuple[int, ...], kind: Any, remedy: str) -> Any:
+    """The array of an `.npy` file of this shape and kind of numbers, left on the disk."""
+    try:
+        found = np.load(file, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"{file}: {error}; {remedy}") from error
+    if found.shape != shape or not np.issubdtype(found.dtype, kind):
+        raise ConfigError(
+            f"{file}: expected {np.dtype(kind) if kind is np.uint8 else 'integers'} {shape}, "
+            f"got {found.dtype} {found.shape}; {remedy}"
+        )
+    return found
+
+
 def _array(file: Path, held: ZipFile, name: str) -> Any:
     shape, kind, begins = _header(held, name)
     size, there = math.prod(shape) * kind.itemsize, held.getinfo(name).file_size - begins

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from adpur.errors import ConfigError
+from adpur.lit.data.archive import mapped
 from adpur.lit.data.base import Batch, ImageData, Split
 from adpur.lit.data.images import Images, Pixels
 from adpur.lit.data.paths import stamp
@@ -16,6 +17,7 @@ from adpur.lit.data.published import located
 
 VARIABLE = "ADPUR_CIFAR10C"
 SEVERITIES, IMAGES = 5, 10_000
+AGAIN = "unpack CIFAR-10-C.tar again"
 CLEAN_ROW = 50_000
 """The row of the first CIFAR-10 test image."""
 
@@ -61,7 +63,7 @@ def _read(folder: Path, corruption: str, severity: int, state: object) -> Images
         raise ConfigError(
             f"corruption: {folder} has no {corruption}.npy; there is: {', '.join(known) or 'none'}"
         )
-    pixels = _array(folder / f"{corruption}.npy", (SEVERITIES * IMAGES, 32, 32, 3), np.uint8)
+    pixels = mapped(folder / f"{corruption}.npy", (SEVERITIES * IMAGES, 32, 32, 3), np.uint8, AGAIN)
     rows = slice((severity - 1) * IMAGES, severity * IMAGES)
     held = torch.from_numpy(pixels[rows].copy()).permute(0, 3, 1, 2).contiguous()
     return Pixels(held, _labels(folder), CLEAN_ROW + torch.arange(IMAGES))
@@ -69,25 +71,10 @@ def _read(folder: Path, corruption: str, severity: int, state: object) -> Images
 
 def _labels(folder: Path) -> torch.Tensor:
     """The same 10,000 labels for every severity, said five times in the file."""
-    labels = _array(folder / "labels.npy", (SEVERITIES * IMAGES,), np.integer)
+    labels = mapped(folder / "labels.npy", (SEVERITIES * IMAGES,), np.integer, AGAIN)
     once = labels[:IMAGES]
     if once.min() < 0 or once.max() > 9 or (labels.reshape(SEVERITIES, -1) != once).any():
         raise ConfigError(
-            f"{folder / 'labels.npy'}: expected classes 0 to 9, alike for each severity; "
-            "unpack CIFAR-10-C.tar again"
+            f"{folder / 'labels.npy'}: expected classes 0 to 9, alike for each severity; {AGAIN}"
         )
     return torch.from_numpy(once.astype(np.int64))
-
-
-def _array(file: Path, shape: tuple[int, ...], kind: Any) -> Any:
-    """The array of a file, left on the disk."""
-    try:
-        found = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise ConfigError(f"{file}: {error}; unpack CIFAR-10-C.tar again") from error
-    if found.shape != shape or not np.issubdtype(found.dtype, kind):
-        raise ConfigError(
-            f"{file}: expected {np.dtype(kind) if kind is np.uint8 else 'integers'} {shape}, "
-            f"got {found.dtype} {found.shape}; unpack CIFAR-10-C.tar again"
-        )
-    return found

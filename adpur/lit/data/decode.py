@@ -1,5 +1,6 @@
 """One image file as pixels, the same for a data set and for `adpur predict`."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def is_image(file: Path) -> bool:
     return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
 
 
-def opened(file: Path, grey: bool, upright: bool) -> Any:
+def opened(file: Path, grey: bool, upright: bool, held: bytes | None = None) -> Any:
     """A PIL image of 8 bits a channel, or a tensor `(C, H, W)` in [0, 1] of a deeper one.
 
     One or three channels. 16 bits are parts of 65,535; where it is transparent, white shows; a
@@ -34,6 +35,7 @@ def opened(file: Path, grey: bool, upright: bool) -> Any:
         file: the image.
         grey: one channel instead of three.
         upright: turn it as its EXIF orientation says.
+        held: what the file holds, where it is in memory; `file` is its name then.
 
     Raises:
         ConfigError: where the file is no image, is cut short, or has pixels of unknown scale.
@@ -41,8 +43,8 @@ def opened(file: Path, grey: bool, upright: bool) -> Any:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(file) as image:
-            if (deep := _deep(file, image)) is not None:
+        with Image.open(file if held is None else io.BytesIO(held)) as image:
+            if (deep := _deep(file, image, held)) is not None:
                 turned = _turned(deep, image.getexif().get(0x0112, 1)) if upright else deep
                 return _in_channels(turned, grey)
             if upright and image.getexif().get(0x0112, 1) != 1:
@@ -69,13 +71,14 @@ def _eight_bits(image: Any, grey: bool) -> Any:
     return Image.alpha_composite(white, image).convert(mode)
 
 
-def _deep(file: Path, image: Any) -> Tensor | None:
+def _deep(file: Path, image: Any, held: bytes | None) -> Tensor | None:
     """Pixels `(C, H, W)` in [0, 1] of an image with more than 8 bits a channel, else None."""
-    if image.format == "PNG" and _png_bits(file) == 16:
+    if image.format == "PNG" and _png_bits(file, held) == 16:
         # PIL would cut colours to 8 bits
         from torchvision.io import ImageReadMode, decode_image
 
-        return decode_image(str(file), ImageReadMode.UNCHANGED).float() / DEEP
+        coded = torch.frombuffer(bytearray(held or file.read_bytes()), dtype=torch.uint8)
+        return decode_image(coded, ImageReadMode.UNCHANGED).float() / DEEP
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return torch.from_numpy(np.asarray(image).astype(np.float32) / DEEP)[None]
     if image.mode not in ("I", "F"):
@@ -89,8 +92,10 @@ def _deep(file: Path, image: Any) -> Tensor | None:
     )
 
 
-def _png_bits(file: Path) -> int:
+def _png_bits(file: Path, held: bytes | None) -> int:
     """Bits a channel, from the header that every PNG begins with."""
+    if held is not None:
+        return held[24]
     with file.open("rb") as stream:
         return stream.read(25)[24]
 

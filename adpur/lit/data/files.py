@@ -32,15 +32,15 @@ class Decoder:
     grey: bool = False
     upright: bool = True
 
-    def __call__(self, file: Path) -> Tensor:
-        """An image `(C, H, W)`.
+    def __call__(self, file: Path, held: bytes | None = None) -> Tensor:
+        """An image `(C, H, W)`, of a file or of what a file `held`.
 
         Raises:
             ConfigError: where the file is no image, or is cut short.
         """
         from torchvision.transforms.v2 import functional
 
-        image = opened(file, self.grey, self.upright)
+        image = opened(file, self.grey, self.upright, held)
         if self.resize is not None:
             image = functional.resize(image, [self.resize])
         if self.crop is not None:
