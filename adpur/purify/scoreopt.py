@@ -10,6 +10,7 @@ from torch import Tensor
 
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import VE
+from adpur.diffusion.second_order import SecondOrder
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
 from adpur.keyed.rows import calls_made, in_calls
@@ -258,10 +259,11 @@ class _Run:
 
         Made by the operations that can be differentiated again, whether or not it will be (a
         quarter slower than those that cannot): a purification's bits are the same for whoever asks.
+        For attention `SecondOrder` chooses them.
         """
         scale, inputs = expand(sigma, z), (z, image, start, sigma)
         differentiated = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
-        with torch.enable_grad():
+        with torch.enable_grad(), SecondOrder():
             # a node of its own: at first z, image and start are one tensor
             z = z.view_as(z) if z.requires_grad else z.detach().requires_grad_()
             if fixed is None:  # Algorithm 1: z is the image
