@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from adpur.errors import ConfigError
 from adpur.models.ncsnpp_blocks import Embedding
+
+Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
 
 class LeanUNet(nn.Module):
@@ -113,7 +115,7 @@ def _through(stack: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
     return h
 
 
-def _zeroed(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+def _zeroed(layer: Layer) -> Layer:
     """The layer with zero weights: a residual branch begins as nothing (Ho et al. 2020)."""
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
