@@ -18,7 +18,7 @@ class SecondOrder(TorchFunctionMode):
     `torch.nn.attention.sdpa_kernel`, whose choice is the process's: another thread's bits must not
     depend on when this one works. (`nn.MultiheadAttention` leaves no other choice.)
 
-    >>> q = torch.randn(1, 1, 2, 4, requires_grad=True)
+    >>> q = torch.ones(1, 1, 2, 4, requires_grad=True)
     >>> with SecondOrder():
     ...     out = F.scaled_dot_product_attention(q, q, q)
     >>> (grad,) = torch.autograd.grad(out.square().sum(), q, create_graph=True)
