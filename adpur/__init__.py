@@ -38,13 +38,16 @@ _HOMES = {
     "adpur.defense.gradient": [
         "BPDA", "Budgeted", "Checkpointed", "Exact", "GradientMode", "Substitute", "Surrogate",
     ],
-    "adpur.diffusion.adapters": ["EDMDenoiser", "EpsDenoiser", "VDenoiser", "X0Denoiser"],
+    "adpur.diffusion.adapters": [
+        "ConsistencyDenoiser", "EDMDenoiser", "EpsDenoiser", "FlowDenoiser", "VDenoiser",
+        "X0Denoiser",
+    ],
     "adpur.diffusion.denoiser": ["Denoiser"],
     "adpur.diffusion.grid": [
         "Counted", "Even", "Grid", "Inclusive", "Karras", "OneShot", "Strided", "Subsequence",
     ],
     "adpur.diffusion.guidance": ["MSE", "SSIM", "Guidance"],
-    "adpur.diffusion.schedule": ["VE", "DiscreteVP", "LinearVP", "NoiseSchedule"],
+    "adpur.diffusion.schedule": ["VE", "DiscreteVP", "LinearVP", "NoiseSchedule", "RectifiedFlow"],
     "adpur.diffusion.step": ["Corrected", "Ancestral", "EulerMaruyama", "Heun", "Step"],
     "adpur.errors": ["AttackError", "ConfigError"],
     "adpur.keyed.noise": ["Noise", "Source", "Stream"],

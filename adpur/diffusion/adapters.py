@@ -75,6 +75,14 @@ class X0Denoiser(NetDenoiser):
         return out
 
 
+class FlowDenoiser(NetDenoiser):
+    """Velocity prediction on `RectifiedFlow`, v = eps - x_0 (Liu et al. 2023)."""
+
+    def x0(self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        """x0_hat = x_t - sigma_t v_hat, as alpha_t + sigma_t = 1."""
+        return x_t - sigma * out
+
+
 class EDMDenoiser(Denoiser):
     """EDM's preconditioning of a raw network F (Karras et al. 2022, Eq. 7 and Table 1).
 
@@ -109,17 +117,65 @@ class EDMDenoiser(Denoiser):
         return expand((sd / norm) ** 2, x_t) * x_t + expand(sigma * sd / norm, x_t) * out
 
 
-class DiffusersNet(nn.Module):
-    """A diffusers `UNet2DModel` as a plain `net(x, label) -> Tensor`."""
+class ConsistencyDenoiser(Denoiser):
+    """A consistency model f(x; sigma) as a denoiser (Song et al. 2023, section 3 and appendix C).
 
-    def __init__(self, unet: nn.Module) -> None:
+    It is trained to give, from any point of a trajectory of EDM's probability flow, where that
+    trajectory ends: a sample, where EDM's denoiser gives a mean. f = c_skip x + c_out F(c_in x;
+    250 ln sigma) with c_skip = sd^2 / ((sigma - sigma_min)^2 + sd^2), c_out = (sigma - sigma_min)
+    sd / sqrt(sigma^2 + sd^2), c_in = 1 / sqrt(sigma^2 + sd^2); it is the identity at sigma_min and
+    below. What it gives is bounded by no one: diffusers' `clip_denoised` belongs to a sampler.
+
+    Args:
+        net: the raw network F(x, label).
+        shape: (C, H, W) of the images.
+        sigma_min, sigma_max, sigma_data: of its training; the defaults are the paper's.
+    """
+
+    def __init__(
+        self, net: nn.Module, shape: tuple[int, int, int], sigma_min: float = 0.002,
+        sigma_max: float = 80.0, sigma_data: float = 0.5,
+    ) -> None:  # fmt: skip
+        super().__init__(VE(sigma_max), shape)
+        self.net = net
+        self.sigma_min, self.sigma_data = sigma_min, sigma_data
+
+    def extra_repr(self) -> str:
+        """What modules alone do not show."""
+        return f"sigma_min={self.sigma_min}, sigma_data={self.sigma_data}"
+
+    def denoise(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """See the class."""
+        sigma, sd = self.schedule.sigma(t).clamp_min(self.sigma_min), self.sigma_data
+        norm, above = (sigma**2 + sd**2).sqrt(), sigma - self.sigma_min
+        label = (1000 * self.schedule.label(sigma)).to(x_t)
+        out: Tensor = self.net(expand(1 / norm, x_t) * x_t, label)[:, : x_t.shape[1]]
+        wide = torch.promote_types(out.dtype, torch.float32)
+        x_t, out = x_t.to(wide), out.to(wide)
+        skip = expand(sd**2 / (above**2 + sd**2), x_t)
+        return skip * x_t + expand(above * sd / norm, x_t) * out
+
+
+class DiffusersNet(nn.Module):
+    """A diffusers `UNet2DModel` as a plain `net(x, label) -> Tensor`.
+
+    Args:
+        unet: the model.
+        label_scale: it is told the label times this. improved-diffusion's networks count 1000 times
+            however many they were trained on: 1000 / T there (`rescale_timesteps`).
+    """
+
+    def __init__(self, unet: nn.Module, label_scale: float = 1.0) -> None:
         super().__init__()
         self.unet = unet
+        self.label_scale = label_scale
 
     def extra_repr(self) -> str:
         """The constructor's arguments, which modules alone do not show."""
         config = dict(self.unet.config)  # type: ignore[arg-type]
-        return json.dumps({k: v for k, v in config.items() if k[0] != "_"}, sort_keys=True)
+        told = json.dumps({k: v for k, v in config.items() if k[0] != "_"}, sort_keys=True)
+        # what was hashed before there was a scale stays as it was
+        return told if self.label_scale == 1 else f"{told}, label_scale={self.label_scale}"
 
     def fingerprinted(self) -> dict[str, Any]:
         """The arguments that are not at their default: a release of diffusers may add some."""
@@ -129,6 +185,7 @@ class DiffusersNet(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """The model's sample, without its output class."""
+        label = label if self.label_scale == 1 else self.label_scale * label
         out: Tensor = self.unet(x, label, return_dict=False)[0]
         return out
 

@@ -260,3 +260,53 @@ class VE(ContinuousSchedule):
     def spread(self, t: Tensor) -> Tensor:
         """2 t."""
         return 2 * t.double()
+
+
+@dataclass(frozen=True)
+class RectifiedFlow(ContinuousSchedule):
+    """The straight path of rectified flow (Liu et al. 2023; Lipman et al. 2023), t in [0, 1].
+
+    x_t = (1 - t) x_0 + t eps. Its network predicts the velocity dx_t / dt = eps - x_0
+    (`FlowDenoiser`) and is told `steps` t. At t = 1 no image is left: the ratio is infinite there.
+
+    >>> t = torch.tensor([0.25])
+    >>> schedule = RectifiedFlow()
+    >>> (schedule.alpha(t) + schedule.sigma(t)).item(), schedule.at(torch.tensor([1.0])).item()
+    (1.0, 0.5)
+    """
+
+    steps: int = 1000
+
+    @property
+    def end(self) -> float:
+        """1."""
+        return 1.0
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """1 - t."""
+        return 1 - t.double()
+
+    def sigma(self, t: Tensor) -> Tensor:
+        """Time and noise are one."""
+        return t.double()
+
+    def at(self, ratio: Tensor) -> Tensor:
+        """Ratio / (1 + ratio)."""
+        ratio = ratio.double()
+        return torch.where(ratio.isinf(), 1.0, ratio / (1 + ratio))
+
+    def label(self, t: Tensor) -> Tensor:
+        """`steps` t."""
+        return self.steps * t
+
+    def quantile(self, share: Tensor, until: float | None = None) -> Tensor:
+        """Uniform on [0, 1], or on [0, until]."""
+        return share * (self.end if until is None else until)
+
+    def drift(self, t: Tensor) -> Tensor:
+        """-1 / (1 - t)."""
+        return -1 / self.alpha(t)
+
+    def spread(self, t: Tensor) -> Tensor:
+        """2 t / (1 - t)."""
+        return 2 * t.double() / self.alpha(t)

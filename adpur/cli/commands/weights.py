@@ -1,6 +1,5 @@
 """`adpur weights [PATH]`: known checkpoints and shipped folders, or what one of them holds."""
 
-import json
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -76,10 +75,9 @@ def folder_lines(name: str) -> Iterator[str]:
 
 
 def _classifies(config: Path) -> bool:
-    try:
-        return "architecture" in json.loads(config.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return False  # the diffusion loader says what is missing or broken
+    from adpur.models.checkpoints.json_file import read_json
+
+    return config.is_file() and "architecture" in read_json(config)
 
 
 def _classifier_lines(folder: Path) -> Iterator[str]:
@@ -98,6 +96,7 @@ def _denoiser_lines(folder: Path) -> Iterator[str]:
     from adpur.models.checkpoints.zoo import load_denoiser
 
     made = _lightly(load_denoiser, folder)
+    yield from _sets(folder)
     net: Any = getattr(made, "net", made)
     inner = getattr(net, "unet", net)
     head = next((kind for kind, adapter in ADAPTERS.items() if type(made) is adapter), "x0")
@@ -109,6 +108,13 @@ def _denoiser_lines(folder: Path) -> Iterator[str]:
     yield f"    schedule    {type(made.schedule).__name__}, t from 0 to {made.schedule.end:g}"
     if made.max_time < made.schedule.end:
         yield f"    trained on  t up to {made.max_time:g}; larger times are refused"
+
+
+def _sets(folder: Path) -> Iterator[str]:
+    """Which U-Net of a training run's folder was taken, where there are several."""
+    others = sorted(p.name for p in folder.glob("unet*") if p.is_dir() and p.name != "unet")
+    if others and (folder / "unet").is_dir():
+        yield f"    taken       unet; {', '.join(others)} is there too: name it to take it"
 
 
 def _lightly(load: Callable[[Path], "Denoiser"], folder: Path) -> "Denoiser":

@@ -1,7 +1,7 @@
 """EDM's, score_sde's and guided-diffusion's checkpoints as weights folders adpur loads."""
 
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,15 @@ from adpur.models.checkpoints.convert_classifier import convert_classifier, is_c
 from adpur.models.checkpoints.folder import build_own, save_own
 from adpur.models.checkpoints.foreign import from_edm, from_score_sde
 from adpur.models.checkpoints.guided import convert_guided
+from adpur.models.checkpoints.json_file import write_json
+from adpur.models.checkpoints.scheduler import LABEL_SCALE
+from adpur.models.checkpoints.tensors import read_weights
 from adpur.models.checkpoints.unpickle import Record, read_pickle, read_torch
+from adpur.models.checkpoints.wrapped import Weights, find_state
 
 KINDS = ("edm", "score_sde", "guided", "classifier")
+BETAS = {"linear": "linear", "cosine": "squaredcos_cap_v2"}
+"""Betas in the words of the papers, and of diffusers."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,11 @@ class Said:
         mean: what a classifier's images are normalised with, one value or one per channel.
         std: see mean.
         activation: of a WideResNet.
+        weights: which set of weights to take, where the file holds several.
+        steps: training times of a guided-diffusion network; improved-diffusion's CIFAR-10 has 4000.
+        betas: "linear" (Ho et al. 2020) or "cosine" (Nichol & Dhariwal 2021, Eq. 17).
+        label_scale: what it is told at index i is i times this: 1000 / steps where it was trained
+            with improved-diffusion's `rescale_timesteps`, that code's default.
     """
 
     size: int | None = None
@@ -51,6 +62,10 @@ class Said:
     mean: Sequence[float] = ()
     std: Sequence[float] = ()
     activation: str = "relu"
+    weights: str | None = None
+    steps: int = 1000
+    betas: str = "linear"
+    label_scale: float = 1.0
 
 
 def convert(file: Path, folder: Path, kind: str | None = None, said: Said = Said()) -> Conversion:
@@ -69,8 +84,10 @@ def convert(file: Path, folder: Path, kind: str | None = None, said: Said = Said
         raise ConfigError(f"{file}: expected a checkpoint file, found none")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: expected a new or empty folder, found files; name another")
-    content = read_torch(file) if _is_torch(file) or kind in KINDS[1:] else read_pickle(file)
-    kind, where = kind or guess(content, str(file)), str(file)
+    content, where = _read(file, kind), str(file)
+    with _readable(where, kind or "its content says"):
+        weights = find_state(content, where, said.weights)
+    kind = kind or guess(content, weights.state, where)
     with _readable(where, kind):
         if kind == "edm":
             return Conversion(kind, _edm(content, folder, where))
@@ -78,10 +95,19 @@ def convert(file: Path, folder: Path, kind: str | None = None, said: Said = Said
             return Conversion(kind, _score_sde(content, folder, said.size or 32, said.sde, where))
         if kind == "classifier":
             told = convert_classifier(
-                content, folder, said.size or 32, said.mean, said.std, said.activation, where
+                weights, folder, said.size or 32, said.mean, said.std, said.activation, where
             )
             return Conversion(kind, told)
-        return Conversion(kind, _guided(content, folder, said, where))
+        return Conversion(kind, _guided(weights, folder, said, where))
+
+
+def _read(file: Path, kind: str | None) -> Any:
+    """The file's content by its first bytes, whatever its name."""
+    if _is_safetensors(file):
+        return read_weights(file)
+    if _is_torch(file) or kind in KINDS[1:]:
+        return read_torch(file)
+    return read_pickle(file)
 
 
 @contextmanager
@@ -96,16 +122,17 @@ def _readable(where: str, kind: str) -> Iterator[None]:
         raise ConfigError(f"{where}: not a checkpoint of kind {kind} as published ({told})") from e
 
 
-def guess(content: Any, where: str) -> str:
-    """The kind of a checkpoint from its keys."""
+def guess(content: Any, state: Mapping[str, Tensor], where: str) -> str:
+    """The kind of a checkpoint from its keys, and those of the state dict found in it."""
     keys = set(map(str, content)) if isinstance(content, dict) else set()
     if isinstance(content, dict) and isinstance(content.get("ema"), Record):
         return "edm"
-    if {"model", "ema"} <= keys:
+    ema = content.get("ema") if isinstance(content, dict) else None
+    if {"model", "ema"} <= keys and isinstance(ema, dict) and "shadow_params" in ema:
         return "score_sde"
-    if any(key.startswith("input_blocks.") for key in keys):
+    if any(key.startswith("input_blocks.") for key in state):
         return "guided"
-    if is_classifier(content):
+    if is_classifier(state):
         return "classifier"
     raise ConfigError(
         f"{where}: expected EDM's {{'ema': network}}, score_sde's {{'model', 'ema'}} or "
@@ -175,23 +202,36 @@ def _shadows(content: Any, where: str) -> dict[str, Tensor]:
     return named | dict(zip(trained, shadows, strict=True))
 
 
-def _guided(content: Any, folder: Path, said: Said, where: str) -> list[str]:
-    """A plain state dict, as a diffusers `UNet2DModel`."""
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+def _guided(weights: Weights, folder: Path, said: Said, where: str) -> list[str]:
+    """A U-Net's state dict, as a diffusers `UNet2DModel`."""
+    if said.betas not in BETAS:
+        raise ConfigError(f"betas: expected {' or '.join(BETAS)}, got {said.betas!r}")
+    if not weights.state:
         raise ConfigError(f"{where}: expected guided-diffusion's plain state dict")
-    config, state = convert_guided(content, said.size, said.head_dim)
+    config, state = convert_guided(weights.state, said.size, said.head_dim)
     folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / "config.json", {"_class_name": "UNet2DModel"} | config)
+    write_json(folder / "config.json", {"_class_name": "UNet2DModel"} | config)
     told = {
-        "_class_name": "DDPMScheduler", "num_train_timesteps": 1000, "beta_schedule": "linear",
-        "beta_start": 1e-4, "beta_end": 0.02, "prediction_type": "epsilon", "clip_sample": False,
+        "_class_name": "DDPMScheduler", "num_train_timesteps": said.steps,
+        "beta_schedule": BETAS[said.betas], "beta_start": 1e-4, "beta_end": 0.02,
+        "prediction_type": "epsilon", "clip_sample": False,
     }  # fmt: skip
-    files.write_json(folder / "scheduler_config.json", told)
+    scale = {} if said.label_scale == 1 else {LABEL_SCALE: said.label_scale}
+    write_json(folder / "scheduler_config.json", told | scale)
     (folder / files.UNET_FILE).write_bytes(save({k: v.contiguous() for k, v in state.items()}))
+    ends = " 0.0001 to 0.02" if said.betas == "linear" else ""
     return [
-        "weights: the file's own, which guided-diffusion publishes as EMA",
-        "schedule: 1000 linear betas 0.0001 to 0.02, not in the file; edit scheduler_config.json",
+        *(weights.notes or ("weights: the file's own, which guided-diffusion publishes as EMA",)),
+        f"schedule: {said.steps} {said.betas} betas{ends}, labels times {said.label_scale:g}; not "
+        "in the file (--steps, --betas, --label-scale)",
     ]
+
+
+def _is_safetensors(file: Path) -> bool:
+    """Whether it begins as safetensors does: the length of its JSON header, and a brace."""
+    with file.open("rb") as stream:
+        head = stream.read(9)
+    return len(head) == 9 and head[8:] == b"{" and head[5:8] == b"\0\0\0"
 
 
 def _is_torch(file: Path) -> bool:

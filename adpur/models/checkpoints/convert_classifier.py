@@ -1,7 +1,7 @@
 """CIFAR classifiers of other repositories as weights folders."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 from adpur.errors import ConfigError
 from adpur.models.checkpoints import files, zoo
+from adpur.models.checkpoints.wrapped import Weights
 from adpur.models.classifiers import Classifier
 
 
-def is_classifier(content: Any) -> bool:
-    """Whether a checkpoint holds a network that `convert_classifier` knows."""
-    state = _state(content)
+def is_classifier(state: Mapping[str, Any]) -> bool:
+    """Whether a state dict is of a network that `convert_classifier` knows."""
     return "linear.weight" in state or "block1.layer.0.conv1.weight" in state
 
 
 def convert_classifier(
-    content: Any,
+    weights: Weights,
     folder: Path,
     size: int,
     mean: Sequence[float],
@@ -28,26 +28,27 @@ def convert_classifier(
     where: str,
 ) -> list[str]:
     """Write a CIFAR ResNet (option A) or WideResNet; their arguments are read off the weights."""
-    classifier, arguments = read_classifier(content, size, mean, std, activation, where)
+    classifier, arguments = read_classifier(weights, size, mean, std, activation, where)
     zoo.save_classifier(classifier, arguments, folder)
     told = ", ".join(f"{k} {v}" for k, v in arguments.items())
     return [
+        *weights.notes,
         f"{type(classifier.net).__name__} with {told}",
         f"mean {list(mean)}, std {list(std)}: not in the file (--mean, --std)",
     ]
 
 
 def read_classifier(
-    content: Any,
+    weights: Weights,
     size: int,
     mean: Sequence[float],
     std: Sequence[float],
     activation: str,
     where: str,
 ) -> tuple[Classifier, dict[str, Any]]:
-    """The classifier of a checkpoint's content, and the arguments that rebuild its network."""
-    state = _state(content)
-    if not is_classifier(content):
+    """The classifier of a checkpoint's weights, and the arguments that rebuild its network."""
+    state = weights.state
+    if not is_classifier(state):
         raise ConfigError(
             f"{where}: expected a CIFAR ResNet (layer1.0.conv1, linear) or a WideResNet "
             f"(block1.layer.0.conv1, fc), got {sorted(state)[:4]}"
@@ -67,13 +68,6 @@ def read_classifier(
     net.load_state_dict(state)
     shape = (state["conv1.weight"].shape[1], size, size)
     return Classifier(net, shape, mean, std), arguments
-
-
-def _state(content: Any) -> dict[str, Tensor]:
-    """The state dict, from under `state_dict` and without `module.`."""
-    inner = content.get("state_dict", content) if isinstance(content, dict) else {}
-    inner = inner if isinstance(inner, dict) else {}
-    return {str(k).removeprefix("module."): v for k, v in inner.items() if isinstance(v, Tensor)}
 
 
 def _resnet(state: dict[str, Tensor]) -> tuple[str, dict[str, Any]]:

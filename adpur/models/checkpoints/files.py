@@ -1,20 +1,20 @@
 """Weights on disk: where they are, and how they are read without running what they hold."""
 
-import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 
 from adpur.errors import ConfigError
+from adpur.models.checkpoints.tensors import read_weights
 
 UNET_FILE = "diffusion_pytorch_model.safetensors"
+COUNTS = {"layers_per_block", "num_blocks", "blocks", "depth", "depths", "layers"}
+"""Keys of configs that say how often something is repeated."""
 
 
 def find_weights(name: str | Path) -> Path:
@@ -43,27 +43,80 @@ def _shipped() -> Path:
     return Path(str(resources.files("adpur"))) / "weights"
 
 
-def load_into(net: nn.Module, file: Path) -> None:
-    """Fill `net` strictly."""
-    if not file.is_file():
-        pickles = [
-            p.name for pattern in ("*.bin", "*.pt", "*.pth") for p in file.parent.glob(pattern)
-        ]
-        hint = f"; {', '.join(pickles)} is a pickle and is not read" if pickles else ""
-        raise ConfigError(f"{file}: weights file missing{hint}")
+def filled(
+    build: Callable[[], nn.Module],
+    file: Path,
+    config: Mapping[str, Any],
+    renamed: Callable[[str], str] = str,
+) -> nn.Module:
+    """The network that `build` makes, filled strictly with the weights of `file`.
+
+    It is built without memory first: what a config claims is compared with what the file holds
+    before any of it is allocated.
+
+    Args:
+        build: makes an untrained network.
+        file: see `read_weights`.
+        config: what it is built from.
+        renamed: today's name of a stored tensor.
+    """
+    state = {renamed(name): value for name, value in read_weights(file).items()}
+    _check_counts(config, len(state), file)
+    _check_fit(_shapes_of(build), state, file)
     try:
-        state = load_file(file)
-    except SafetensorError as error:
-        raise ConfigError(
-            f"{file}: not a complete safetensors file ({error}); fetch it again"
-        ) from error
-    problems = list(misfits(net.state_dict(), state))
+        net = build()
+    except NotImplementedError as error:
+        raise ConfigError(f"{file.parent}: its network cannot be built ({error})") from error
+    wanted = net.state_dict()
+    _check_fit(wanted, state, file)
+    state = {name: _as(wanted[name], value, name, file) for name, value in state.items()}
+    net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
+    return net
+
+
+def _check_counts(config: Mapping[str, Any], tensors: int, file: Path) -> None:
+    """Refuse a config that repeats something more often than the file has tensors to fill."""
+    for key in COUNTS & config.keys():
+        given = config[key] if isinstance(config[key], list) else [config[key]]
+        if any(isinstance(v, int) and v > tensors for v in given):
+            raise ConfigError(
+                f"{file} does not fit its config: {key} is {config[key]!r:.40}, and it holds "
+                f"{tensors} tensors"
+            )
+
+
+def _shapes_of(build: Callable[[], nn.Module]) -> dict[str, torch.Tensor] | None:
+    """The state dict of the network on torch's meta device; None where its code needs values."""
+    try:
+        with torch.device("meta"):
+            return build().state_dict()
+    except NotImplementedError:
+        return None
+    except ConfigError as error:
+        if "meta" in str(error):  # what torch says of an operation that reads a value
+            return None
+        raise
+
+
+def _check_fit(
+    wanted: dict[str, torch.Tensor] | None, state: dict[str, torch.Tensor], file: Path
+) -> None:
+    problems = [] if wanted is None else list(misfits(wanted, state))
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise ConfigError(f"{file} does not fit its config: {'; '.join(problems[:3])}{more}")
-    wanted = net.state_dict()  # weights stored in half precision are computed with in fp32
-    state = {name: value.to(wanted[name].dtype) for name, value in state.items()}
-    net.load_state_dict(state, assign=any(p.is_meta for p in net.parameters()))
+
+
+def _as(wanted: torch.Tensor, value: torch.Tensor, name: str, file: Path) -> torch.Tensor:
+    """`value` in the network's dtype: half precision is computed with in fp32, counters are not."""
+    if wanted.is_floating_point() != value.is_floating_point():
+        raise ConfigError(
+            f"{file}: {name} expected {wanted.dtype}, found {value.dtype}; these are no weights of "
+            "this network"
+        )
+    if value.is_floating_point() and value.isnan().any():
+        raise ConfigError(f"{file}: {name} holds NaN; every output would be NaN")
+    return value.to(wanted.dtype)
 
 
 def misfits(expected: dict[str, torch.Tensor], found: dict[str, torch.Tensor]) -> Iterator[str]:
@@ -88,19 +141,3 @@ def state_of(net: nn.Module, half: bool = False) -> dict[str, torch.Tensor]:
     if lost := [name for name, value in rounded.items() if not value.isfinite().all()]:
         raise ConfigError(f"half: {lost[0]} lies beyond fp16's range of 65,504; write fp32")
     return state | rounded
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """A JSON file, or the one-line reason why not."""
-    try:
-        content: dict[str, Any] = json.loads(file.read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"{file.parent}: expected a {file.name}, found none") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{file}: not valid JSON ({error})") from error
-    return content
-
-
-def write_json(file: Path, content: dict[str, Any]) -> None:
-    """Sorted, one key a line."""
-    file.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")

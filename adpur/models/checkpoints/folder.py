@@ -11,9 +11,11 @@ from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import VE, DiscreteVP, LinearVP
 from adpur.errors import ConfigError
 from adpur.models.checkpoints import files
+from adpur.models.checkpoints.json_file import write_json
 from adpur.models.checkpoints.scheduler import (
-    load_any_schedule,
+    ODD,
     load_limit,
+    load_own_schedule,
     save_schedule,
     scheduler_file,
 )
@@ -42,7 +44,7 @@ def save_own(denoiser: Denoiser, folder: Path, half: bool = False) -> None:
     if isinstance(denoiser, EDMDenoiser):
         config["sigma_data"] = denoiser.sigma_data
     save_schedule(denoiser, folder, {"prediction_type": "epsilon"} if eps else {})
-    files.write_json(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     (folder / files.UNET_FILE).write_bytes(save(files.state_of(net, half)))
 
 
@@ -50,10 +52,13 @@ def load_own(config: dict[str, Any], folder: Path) -> Denoiser:
     """The denoiser of a folder: eps-prediction on VP schedules, EDM's preconditioning on `VE`."""
     arguments = {k: v for k, v in config.items() if not k.startswith("_")}
     sigma_data = arguments.pop("sigma_data", None)
-    net = build_own(config["_class_name"], arguments, folder)
     file = scheduler_file(folder)
-    schedule = load_any_schedule(file)
-    files.load_into(net, folder / files.UNET_FILE)
+    schedule = load_own_schedule(file)
+
+    def build() -> nn.Module:
+        return build_own(config["_class_name"], arguments, folder)
+
+    net = files.filled(build, folder / files.UNET_FILE, arguments)
     denoiser = _denoiser(net, schedule, sigma_data, folder)
     denoiser.max_time = load_limit(file, schedule)
     return denoiser
@@ -63,9 +68,14 @@ def build_own(kind: str, arguments: dict[str, Any], where: Path | str = "the con
     """An untrained network from its name and its constructor's arguments."""
     try:
         return OWN[kind](**arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except ConfigError as error:
+        raise ConfigError(
+            str(error) if str(where) in str(error) else f"{where}: {error}"
+        ) from error
+    except ODD as error:
         article = "an" if kind == "NCSNpp" else "a"
-        raise ConfigError(f"{where}: not {article} {kind} that can be built: {error}") from error
+        told = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{where}: not {article} {kind} that can be built: {told}") from error
 
 
 def _denoiser(net: Any, schedule: Any, sigma_data: float | None, folder: Path) -> Denoiser:
@@ -75,4 +85,8 @@ def _denoiser(net: Any, schedule: Any, sigma_data: float | None, folder: Path) -
         return EpsDenoiser(net, schedule, shape)
     if sigma_data is None:
         raise ConfigError(f"{folder / 'config.json'} lacks sigma_data, which a network on VE needs")
+    if not isinstance(sigma_data, int | float) or not sigma_data > 0:
+        raise ConfigError(
+            f"{folder / 'config.json'}: expected sigma_data above 0, found {sigma_data!r:.40}"
+        )
     return EDMDenoiser(net, shape, sigma_data, schedule.sigma_max)

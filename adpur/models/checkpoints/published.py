@@ -7,6 +7,7 @@ from pathlib import Path
 from adpur.errors import ConfigError
 from adpur.models.checkpoints.convert_classifier import read_classifier
 from adpur.models.checkpoints.unpickle import read_torch
+from adpur.models.checkpoints.wrapped import find_state
 from adpur.models.checkpoints.zoo import load_denoiser
 from adpur.models.networks import Networks
 
@@ -39,5 +40,7 @@ def cifar10_classifier(
             "to a file such as resnet56-4bfd9763.th, or write `file:` (adpur weights says whose)"
         )
     content = read_torch(Path(place))
-    classifier = read_classifier(content, 32, mean, std, "relu", str(place))[0]
+    classifier = read_classifier(
+        find_state(content, str(place)), 32, mean, std, "relu", str(place)
+    )[0]
     return Networks(classifier, load_denoiser(denoiser) if denoiser else None)

@@ -7,10 +7,13 @@ refused. Source code that EDM stores beside its weights is left unread.
 
 import io
 import pickle
+import pickletools
 import re
+import zipfile
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,10 @@ INERT = re.compile(
     r"(training|torch_utils|dnnlib)\.\w+|builtins\.object"
 )
 """Names (module.name, class name cut off for torch.nn) that become records, whatever is called."""
+
+MEMO = {"PUT", "BINPUT", "LONG_BINPUT"}
+NESTED, TENSORS = 20, 50_000
+"""Of modules in one another, and of tensors in a network; EDM's have 4 and under 1,000."""
 
 
 class Record:
@@ -49,8 +56,15 @@ class Record:
         found = self.state.get(name) if isinstance(self.state, dict) else None
         return found if isinstance(found, dict) else {}
 
-    def tensors(self, prefix: str = "") -> dict[str, Tensor]:
-        """Every parameter and buffer below, by the name a state dict would give it."""
+    def tensors(self, prefix: str = "", above: tuple["Record", ...] = ()) -> dict[str, Tensor]:
+        """Every parameter and buffer below, by the name a state dict would give it.
+
+        Raises:
+            ValueError: for modules nested deeper, or tensors more, than any network's: a record may
+                stand in many places, itself inside itself included.
+        """
+        if len(above) > NESTED or any(self is record for record in above):
+            raise ValueError(f"modules nested more than {NESTED} deep, or in themselves")
         found = {
             prefix + name: value
             for name, value in (self.part("_parameters") | self.part("_buffers")).items()
@@ -58,7 +72,9 @@ class Record:
         }
         for name, child in self.part("_modules").items():
             if isinstance(child, Record):
-                found |= child.tensors(f"{prefix}{name}.")
+                found |= child.tensors(f"{prefix}{name}.", (*above, self))
+            if len(found) > TENSORS:
+                raise ValueError(f"more than {TENSORS} tensors")
         return found
 
 
@@ -90,19 +106,38 @@ class Restricted(pickle.Unpickler):
 
 def read_pickle(file: Path) -> Any:
     """The content of an EDM `.pkl`; networks are `Record`s, weights tensors on the CPU."""
-    with file.open("rb") as stream:
-        try:
-            return Restricted(stream, str(file)).load()
-        except ConfigError:
-            raise
-        except Exception as error:  # a broken pickle can fail in any way
-            raise ConfigError(
-                f"{file}: not a complete EDM pickle ({_line(error)}); fetch it again"
-            ) from error
+    try:
+        with file.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as code:
+            _bounded(code)
+            code.seek(0)
+            return Restricted(code, str(file)).load()
+    except ConfigError:
+        raise
+    except Exception as error:  # a broken pickle can fail in any way
+        raise ConfigError(
+            f"{file}: not a complete EDM pickle ({_line(error)}); fetch it again"
+        ) from error
+
+
+def _bounded(code: mmap) -> None:
+    """Refuse a pickle whose instructions claim more memory than they bring.
+
+    Python's unpickler allocates what a length or a memo index says before it looks for content: 9
+    bytes can take gigabytes. Pickles number their memos one by one, so an index above the count of
+    instructions is no pickler's. `genops` reads arguments without acting on them, and raises
+    ValueError where the file holds fewer bytes than an instruction claims.
+    """
+    for count, (instruction, given, _) in enumerate(pickletools.genops(code)):  # type: ignore[arg-type]
+        argument: Any = given
+        if instruction.name in MEMO and argument > count:
+            raise ValueError(f"a memo index of {argument} after {count} instructions")
+        if instruction.name == "FRAME" and argument > len(code):
+            raise ValueError(f"a frame of {argument} bytes in a file of {len(code)}")
 
 
 def read_torch(file: Path) -> Any:
     """The content of a `torch.save` file of tensors and plain containers, on the CPU."""
+    _unpacks(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # likewise
@@ -110,6 +145,37 @@ def read_torch(file: Path) -> Any:
             f"{file}: refused, expected a torch checkpoint of tensors and plain containers, and "
             f"nothing of this file was run ({_line(error)})"
         ) from error
+
+
+def _unpacks(file: Path) -> None:
+    """Refuse a compressed archive: torch stores tensors as they are, and a bomb would not."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        whole = sum(entry.file_size for entry in archive.infolist())
+    if whole > 2 * file.stat().st_size + 2**20:
+        raise ConfigError(
+            f"{file}: refused, {file.stat().st_size:,} bytes whose archive unpacks to {whole:,}; "
+            "torch.save never compresses"
+        )
+
+
+def check_storage(state: Mapping[str, Any], where: str) -> None:
+    """Refuse tensors with more elements than their storage holds: copies of them could be endless.
+
+    Raises:
+        ConfigError: naming the first.
+    """
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.layout == torch.strided:
+            held = value.untyped_storage().nbytes()
+            if value.numel() * value.element_size() > held:
+                raise ConfigError(
+                    f"{where}: {name} of {tuple(value.shape)} repeats the {held} bytes of its "
+                    "storage; no network's weights do"
+                )
+        elif isinstance(value, Tensor):
+            raise ConfigError(f"{where}: {name} expected a dense tensor, found {value.layout}")
 
 
 def _line(error: Exception) -> str:
