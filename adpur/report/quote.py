@@ -1,8 +1,8 @@
 """The one line a paper should quote."""
 
 from adpur.judging import protocol
-from adpur.judging.records import describe
 from adpur.judging.scoreboard import Column, Outcome
+from adpur.judging.trial import AttackBlock
 from adpur.report.run import Run
 from adpur.threat.ball import L2, Linf
 
@@ -21,7 +21,8 @@ def quotes(run: Run) -> list[str]:
 def _line(run: Run, row: str, eps: float) -> str:
     clean = run.outcomes[Column(row)]
     norm = run.identity["attacks"][protocol.EXACT]["attacks"][0]["norm"]["class"]
-    known = protocol.parts(eps, NORMS[norm], run.identity["data"]["classes"])
+    blocks = protocol.blocks(eps, NORMS[norm], run.identity["data"]["classes"])
+    known = {block.name: block for block in blocks}
     if run.identity["defenses"][row]["purifier"]["class"] == "Identity":
         del known[protocol.APPROXIMATE]
     columns = [Column(row, name, eps) for name in known]
@@ -30,7 +31,7 @@ def _line(run: Run, row: str, eps: float) -> str:
     images, draws = union.predictions.shape
     said = protocol.missing(images, draws, run.trust.level)
     said += [f"no block {c.attack}" for c in columns if c not in run.outcomes]
-    said += [f"{name} is another attack" for name in known if _differs(run, name, known[name])]
+    said += [f"{name} is another attack" for name in known if _differs(run, known[name])]
     said += [f"{f.check} {f.title} ({f.grade})" for f in run.warnings(row)]
     kept = f"  [not to be quoted: {'; '.join(said)}]" if said else ""
     told, before = union.estimates(), clean.estimates()
@@ -41,12 +42,12 @@ def _line(run: Run, row: str, eps: float) -> str:
     return f"{protocol.NAME}, {row}, {norm} eps {eps:.4g}, {images} images: {numbers}{kept}"
 
 
-def _differs(run: Run, name: str, part: protocol.Part) -> bool:
+def _differs(run: Run, block: AttackBlock) -> bool:
     """Whether the run's block of this name is not the protocol's."""
-    block = run.identity["attacks"].get(name)
-    if block is None:
+    recorded = run.identity["attacks"].get(block.name)
+    if recorded is None:
         return False
-    wanted = {"attacks": [describe(part.attack)], "gradient": describe(part.gradient)}
-    return any(block[key] != value for key, value in wanted.items()) or (
-        block["knowledge"]["pool"] is not None
+    wanted = block.described()
+    return any(recorded[key] != wanted[key] for key in ("attacks", "gradient")) or (
+        recorded["knowledge"]["pool"] is not None
     )

@@ -8,7 +8,8 @@ from adpur import PGD, Attack, Defense, Networks, Noise, Purifier, one_shot
 from adpur.judging.judge import Bench
 from adpur.judging.trial import Block, Trial
 from adpur.papers.revpure.theorem.noisy import CENTRE, Unmoved
-from adpur.papers.subject import Images, Subject
+from adpur.judging.trial import Examples
+from adpur.papers.subject import Subject
 
 
 def additive(classifier: nn.Module, n: int, sigma: float, count: int, attack: Attack) -> Subject:
@@ -16,7 +17,7 @@ def additive(classifier: nn.Module, n: int, sigma: float, count: int, attack: At
     purifier = one_shot(2 * sigma, clamp=False)  # diffused on [-1, 1], where lengths double
     defense = Defense(purifier, Networks(classifier, Unmoved(n)), rows=64)
     x = torch.full((count, 1, 1, n), CENTRE, dtype=torch.float64)
-    images = Images(x, torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count)))
+    images = Examples(x, torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count)))
     blocks = (Block("row", "pgd", Trial(defense, attack), (attack.eps,)),)
     return Subject("row", defense, Bench(4, 1, True), images, blocks)
 
@@ -36,7 +37,7 @@ def affine(purifier: Purifier, count: int, attack: Attack) -> Subject:
     """A defence affine in x under any noise, of images away from the ends of the range."""
     defense = Defense(purifier, Networks(Centred(), GaussianDenoiser(0.0)), rows=8)
     x = 0.3 + 0.4 * images(count)
-    keyed = Images(x, defense.networks.classifier(x).argmax(1), Noise(torch.arange(count)))
+    keyed = Examples(x, defense.networks.classifier(x).argmax(1), Noise(torch.arange(count)))
     blocks = (Block("row", "pgd", Trial(defense, attack), (attack.eps,)),)
     return Subject("row", defense, Bench(4, 1, True), keyed, blocks)
 

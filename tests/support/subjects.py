@@ -7,7 +7,8 @@ from adpur import PGD, Attack, Defense, Exact, GradientMode, Knowledge, Noise, P
 from adpur.diffusion.denoiser import Denoiser
 from adpur.judging.judge import Bench
 from adpur.judging.trial import Block, Trial
-from adpur.papers.subject import Images, Subject
+from adpur.judging.trial import Examples
+from adpur.papers.subject import Subject
 
 
 def subject(
@@ -27,5 +28,5 @@ def subject(
     search = attack if attack is not None else PGD(eps=0.1, steps=2, eot=2)
     block = Block(row, "pgd", Trial(defense, search, gradient, knowledge), (search.eps,))
     return Subject(
-        row, defense, Bench(4, 1, True), Images(x, y, Noise(torch.arange(count))), (block,)
+        row, defense, Bench(4, 1, True), Examples(x, y, Noise(torch.arange(count))), (block,)
     )
