@@ -5,10 +5,9 @@ from problems import SHAPE, GaussianDenoiser, LinearClassifier, images
 from torch import Tensor, nn
 
 from adpur import PGD, Attack, Defense, Networks, Noise, Purifier, one_shot
-from adpur.judging.judge import Bench
-from adpur.judging.trial import Block, Trial
+from adpur.judging.judge import Draws
+from adpur.judging.trial import AttackBlock, Examples
 from adpur.papers.revpure.theorem.noisy import CENTRE, Unmoved
-from adpur.judging.trial import Examples
 from adpur.papers.subject import Subject
 
 
@@ -18,8 +17,8 @@ def additive(classifier: nn.Module, n: int, sigma: float, count: int, attack: At
     defense = Defense(purifier, Networks(classifier, Unmoved(n)), rows=64)
     x = torch.full((count, 1, 1, n), CENTRE, dtype=torch.float64)
     images = Examples(x, torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count)))
-    blocks = (Block("row", "pgd", Trial(defense, attack), (attack.eps,)),)
-    return Subject("row", defense, Bench(4, 1, True), images, blocks)
+    blocks = (AttackBlock("pgd", attack),)
+    return Subject("row", defense, Draws(4, 1, True), images, blocks)
 
 
 class Centred(nn.Module):
@@ -38,8 +37,8 @@ def affine(purifier: Purifier, count: int, attack: Attack) -> Subject:
     defense = Defense(purifier, Networks(Centred(), GaussianDenoiser(0.0)), rows=8)
     x = 0.3 + 0.4 * images(count)
     keyed = Examples(x, defense.networks.classifier(x).argmax(1), Noise(torch.arange(count)))
-    blocks = (Block("row", "pgd", Trial(defense, attack), (attack.eps,)),)
-    return Subject("row", defense, Bench(4, 1, True), keyed, blocks)
+    blocks = (AttackBlock("pgd", attack),)
+    return Subject("row", defense, Draws(4, 1, True), keyed, blocks)
 
 
 def stepwise(steps: int, eps: float = 0.1, eot: int = 2) -> PGD:

@@ -10,9 +10,9 @@ from subjects import subject
 from torch import Tensor, nn
 
 from adpur import ConfigError, Constant, Defense, Diffusion, Networks, Noise, Strided
+from adpur.judging.trial import Examples
 from adpur.lit.data.base import Split
 from adpur.papers.addt.ranks import RankHistograms
-from adpur.judging.trial import Examples
 from adpur.papers.subject import Subject
 from adpur.report.draw.figures import binned_ranks
 
