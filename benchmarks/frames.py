@@ -1,7 +1,7 @@
 """What one step of PGD crosses: `python benchmarks/frames.py [CONFIG]`.
 
-Runs `adpur test` on two images until PGD first asks the diffusion network for a gradient, and
-prints adpur's own frames from the command to the network, and in how many files they are.
+Runs `adpur test` on two images until PGD first asks for a gradient through the purifier, and prints
+adpur's own frames from the command to the diffusion network, and in how many files they are.
 """
 
 import sys
@@ -33,11 +33,15 @@ def crossed(config: str) -> list[traceback.FrameSummary]:
     from adpur.diffusion.denoiser import Denoiser
 
     found: list[traceback.FrameSummary] = []
+    denoisers = list[Denoiser]()
 
     def look(module: nn.Module, args: Any) -> None:
         frames = own(traceback.extract_stack())
-        asked = any(frame.filename.endswith("attacks/pgd.py") for frame in frames)
-        if isinstance(module, Denoiser) and asked:
+        if not any(frame.filename.endswith("attacks/pgd.py") for frame in frames):
+            return
+        if isinstance(module, Denoiser):
+            denoisers.append(module)
+        elif denoisers:
             found.extend(frames)
             raise Reached
 

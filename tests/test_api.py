@@ -21,19 +21,20 @@ from adpur import (
 from adpur.judging.scoreboard import Column
 from adpur.models.keyed import Seeded
 
-X, Y, INDEX = (torch.stack(part) for part in zip(*Toy(70).split("test"), strict=True))
+X, Y, INDEX = (torch.stack(part) for part in zip(*Toy(12).split("test"), strict=True))
 ASKED = {"draws": 3, "index": INDEX}
 
 
-def test_its_numbers_are_those_of_a_run(tmp_path: Path) -> None:
+def test_its_numbers_are_those_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a defence, clean and attacked, on more images than are judged at once."""
+    monkeypatch.setattr("adpur.api.AT_ONCE", 7)
     rows = {"diffpure": Row(DIFFPURE), "ssni": Row(SSNI)}
     blocks = [
         Robustness("pgd", ATTACK, eps=[0.1, 0.3]),
         Robustness("bpda", ATTACK, BPDA(), only=["ssni"]),
         Robustness("replay", ATTACK, knowledge=replay(2), only=["diffpure"]),
     ]
-    module = run(tmp_path, evaluation(defenses=rows), Toy(70), callbacks=blocks)
+    module = run(tmp_path, evaluation(defenses=rows), Toy(12), callbacks=blocks)
     made = {
         Column("diffpure"): {},
         Column("diffpure", "pgd", 0.1): {"attack": ATTACK, "eps": 0.1},
@@ -62,7 +63,7 @@ def test_any_classifier_is_taken_as_adpur_audit_takes_it(tmp_path: Path) -> None
         nets = {"default": Networks(Seeded(kind), WavyDenoiser())}
         module = Evaluation(nets, {"net": Row(Identity())}, draws=3, rows=4, trust="none")
         folder = tmp_path / type(kind).__name__
-        run(folder, module, Toy(70), callbacks=[Robustness("pgd", ATTACK)])
+        run(folder, module, Toy(12), callbacks=[Robustness("pgd", ATTACK)])
         own = evaluate(model, X, Y, ATTACK, rows=4, **ASKED)
         assert own.scores == module.outcomes[Column("net", "pgd", 0.3)].scores
 
