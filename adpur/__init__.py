@@ -16,6 +16,7 @@ _HOMES = {
     ],
     "adpur.addt.objective": ["DenoisingLoss", "EDMWeighted", "EpsMSE"],
     "adpur.addt.perturbation": ["Clean", "Perturbation", "Weight"],
+    "adpur.api": ["evaluate"],
     "adpur.attacks.apgd": ["APGD"],
     "adpur.attacks.assuming": ["Assuming"],
     "adpur.attacks.attack": ["Attack", "LeastLikely", "NextClass", "Target"],

@@ -31,5 +31,5 @@ class Assuming(Attack):
 
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""
-        attack = replace(self.attack, eps=self.eps, norm=self.norm)  # type: ignore[type-var]
+        attack = self.attack.at(self.eps, self.norm)
         return attack.run(replace(oracle, knowledge=self.knowledge), x)

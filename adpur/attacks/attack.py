@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -27,6 +27,11 @@ class Attack(ABC):
     @abstractmethod
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """An adversarial image for every clean one in `x` `(B, C, H, W)`; none is skipped."""
+
+    def at(self, eps: float, norm: Threat | None = None) -> Self:
+        """The same attack at another radius and, where one is given, of another threat."""
+        threat = norm if norm is not None else self.norm
+        return replace(self, eps=eps, norm=threat)  # type: ignore[type-var]
 
 
 class Target(ABC):

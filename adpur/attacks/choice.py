@@ -17,18 +17,39 @@ MEMBERS = 2**20 - 2
 Search = Callable[[Oracle, Tensor], Tensor]
 
 
-def strongest(candidates: Iterable[Tensor], score: Callable[[Tensor], Tensor]) -> Tensor:
+class Best:
     """For each image the candidate `(B, C, H, W)` of highest `score` `(B,)`; of equals the first.
 
-    A single candidate is not scored: there is nothing to choose.
+    Candidates are offered one at a time: there may be thousands. A single one is not scored: there
+    is nothing to choose.
     """
-    images = iter(candidates)  # one at a time: there may be thousands
-    best, value = next(images), None
-    for other in images:
-        value, found = score(best) if value is None else value, score(other)
-        best = where(found > value, other, best)
-        value = torch.maximum(value, found)
-    return best
+
+    image: Tensor
+
+    def __init__(self, score: Callable[[Tensor], Tensor]) -> None:
+        self.score = score
+        self.offered = 0
+        self._value: Tensor
+
+    def offer(self, image: Tensor) -> None:
+        """Take it for the images for which it is the best so far."""
+        self.offered += 1
+        if self.offered == 1:
+            self.image = image
+            return
+        if self.offered == 2:
+            self._value = self.score(self.image)
+        value = self.score(image)
+        self.image = where(value > self._value, image, self.image)
+        self._value = torch.maximum(self._value, value)
+
+
+def strongest(candidates: Iterable[Tensor], score: Callable[[Tensor], Tensor]) -> Tensor:
+    """The `Best` of some candidates."""
+    best = Best(score)
+    for image in candidates:
+        best.offer(image)
+    return best.image
 
 
 def strongest_found(

@@ -50,7 +50,7 @@ class DiffAttack(Attack):
 
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""
-        attack = replace(self.attack, eps=self.eps, norm=self.norm)  # type: ignore[type-var]
+        attack = self.attack.at(self.eps, self.norm)
         trace = oracle.trace if oracle.trace is not None else Trace(int(oracle.place.max()) + 1)
         before = sum(trace.gradients)
         found = attack.run(replace(oracle, deviation=self.weight, trace=trace), x)

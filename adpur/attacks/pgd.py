@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from adpur.attacks.attack import Attack, Target, check_budget
-from adpur.attacks.choice import strongest
+from adpur.attacks.choice import Best
 from adpur.attacks.decay import Decay, FixedStep
 from adpur.errors import ConfigError
 from adpur.threat.ball import Linf, Norm
@@ -77,23 +77,25 @@ class PGD(Attack):
         oracle = replace(oracle, loss=self.loss)
         if self.target is not None:
             oracle = oracle.towards(self.target.labels(oracle, x))
-        runs = [oracle, *(oracle.restarted(restart) for restart in range(1, self.restarts))]
-        kept = (found for run in runs for found in self._kept(run, x))
-        return strongest(kept, lambda found: oracle.value(found, self.select))
+        best = Best(lambda x_adv: oracle.value(x_adv, self.select))
+        for run in (oracle, *map(oracle.restarted, range(1, self.restarts))):
+            for x_adv in self._iterates(run, x):
+                best.offer(x_adv)
+        return best.image
 
-    def _kept(self, oracle: Oracle, x: Tensor) -> Iterator[Tensor]:
+    def _iterates(self, oracle: Oracle, x: Tensor) -> Iterator[Tensor]:
         """The iterates of one restart that may be chosen."""
         wanted = {self.steps * (k + 1) // self.candidates for k in range(self.candidates)}
         step = self.step_size if self.step_size is not None else 2.5 * self.eps / self.steps
         direction = Linf().direction if self.sign_step else self.norm.direction
-        found = self.norm.start(x, self.eps, oracle.noise) if self.random_start else x
+        x_adv = self.norm.start(x, self.eps, oracle.noise) if self.random_start else x
         for iteration in range(self.steps):
-            asked = joint(oracle, found, iteration, self.eot) if self.mean_logits else oracle
-            _, grad = asked.value_and_grad(found, iteration, self.eot)
-            moved = found + step * self.decay.share(iteration, self.steps) * direction(grad)
-            found = self.norm.project(moved, x, self.eps)
+            asked = joint(oracle, x_adv, iteration, self.eot) if self.mean_logits else oracle
+            _, grad = asked.value_and_grad(x_adv, iteration, self.eot)
+            moved = x_adv + step * self.decay.share(iteration, self.steps) * direction(grad)
+            x_adv = self.norm.project(moved, x, self.eps)
             if iteration + 1 in wanted:
-                yield found
+                yield x_adv
 
 
 def joint(oracle: Oracle, x: Tensor, iteration: int, eot: int) -> Oracle:

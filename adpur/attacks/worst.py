@@ -1,7 +1,7 @@
 """Several attacks as one, and AutoAttack's two ensembles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -50,10 +50,7 @@ class Worst(Attack):
                 "adpur.standard expects a deterministic defence, differentiated as it is, got a "
                 "random one, on which it would count luck as success; use adpur.rand"
             )
-        members = (
-            (oracle, replace(attack, eps=self.eps, norm=self.norm).run)  # type: ignore[type-var]
-            for attack in self.attacks
-        )
+        members = ((oracle, attack.at(self.eps, self.norm).run) for attack in self.attacks)
         return strongest_found(oracle, x, members, self.draws, MEMBERS)
 
 
@@ -75,7 +72,7 @@ class Suited(Attack):
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""
         attack = self.random if oracle.random else self.certain
-        return replace(attack, eps=self.eps, norm=self.norm).run(oracle, x)  # type: ignore[type-var]
+        return attack.at(self.eps, self.norm).run(oracle, x)
 
 
 def standard(eps: float = 8 / 255, norm: Norm = Linf(), loss: Loss = DLR()) -> Attack:

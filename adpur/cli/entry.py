@@ -7,6 +7,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from adpur.errors import AttackError, ConfigError
@@ -102,7 +103,7 @@ def _command(name: str) -> Callable[[Sequence[str]], int]:
     if name in ("fit", "validate", "test"):
         from adpur.cli.run import run
 
-        return lambda argv: run(name, argv)
+        return partial(run, name)
     if name in MODULES:
         from importlib import import_module
 

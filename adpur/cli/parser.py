@@ -7,19 +7,16 @@ from typing import Any
 import lightning.pytorch as pl
 import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]
-from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import LightningCLI
 from lightning.pytorch.profilers import SimpleProfiler
 
+from adpur.cli.beside import beside
 from adpur.cli.defaults import default_loggers
 from adpur.cli.keep import KeepConfig
 from adpur.cli.sweep import Vary, choose, expand
 from adpur.errors import ConfigError
 from adpur.lit.data.share import Shard
-from adpur.lit.fit.checkpoint import LastCheckpoint
-from adpur.lit.fit.cost import Cost
 from adpur.lit.run.trainer import Trainer
-from adpur.lit.test.progress import Progress
 from adpur.shipped import resolve_config
 
 
@@ -31,7 +28,7 @@ class CLI(LightningCLI):
         super().__init__(
             pl.LightningModule,
             pl.LightningDataModule,
-            save_config_callback=KeepConfig,
+            save_config_callback=None,
             trainer_class=Trainer,
             seed_everything_default=0,
             parser_kwargs={
@@ -128,13 +125,10 @@ class CLI(LightningCLI):
             kwargs |= {"enable_progress_bar": False, "default_root_dir": tempfile.mkdtemp()}
             return super().instantiate_trainer(**kwargs)
         given = config["callbacks"] or []
-        callbacks = config["callbacks"] = list(given) if isinstance(given, list) else [given]
-        if config["enable_progress_bar"] is not False and not _any(callbacks, ProgressBar):
-            callbacks.append(Progress())
-        if self.stage == "fit" and not _any(callbacks, LastCheckpoint):
-            callbacks.append(LastCheckpoint())
-        if self.stage == "fit" and not _any(callbacks, Cost):
-            callbacks.append(Cost())
+        given = given if isinstance(given, list) else [given]
+        keep = [] if config["fast_dev_run"] else [KeepConfig(self.parser, self.config)]
+        bar = config["enable_progress_bar"] is not False
+        config["callbacks"] = beside(self.stage, given, bar, keep)
         if config["logger"] is None:
             kwargs["logger"] = default_loggers(self.stage, self.folder)
         return super().instantiate_trainer(default_root_dir=str(self.folder), **kwargs)
@@ -143,7 +137,3 @@ class CLI(LightningCLI):
 class _ConfigFile(ActionConfigFile):
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: Any = None) -> None:
         super().__call__(parser, cfg, resolve_config(values), option_string)  # type: ignore[no-untyped-call]
-
-
-def _any(things: list[Any], kind: type) -> bool:
-    return any(isinstance(thing, kind) for thing in things)

@@ -29,8 +29,16 @@ def run(stage: str, argv: Sequence[str]) -> int:
     """Parse, resume if there is something to resume, run the stage, print what came out."""
     quiet()
     cli = parse(stage, argv)
+    _check_model(cli, stage)
     try:
-        work(cli, stage, argv)
+        if isinstance(cli.model, Evaluation):
+            test(cli, cli.model, argv)
+        elif stage == "validate":
+            cli.trainer.validate(cli.model, cli.datamodule, _state(cli), weights_only=True)
+        else:
+            _fit(cli)
+        if cli.trainer.interrupted and not cli.config["dry_run"]:
+            raise KeyboardInterrupt
     except SIGTERMException:
         print("adpur: terminated; the same command continues", file=sys.stderr)
         return 143
@@ -70,29 +78,25 @@ def parse_model(config: str) -> Evaluation:
     return model
 
 
-def work(cli: CLI, stage: str, argv: Sequence[str]) -> None:
-    """Run the stage, continuing an unfinished fit."""
+def _check_model(cli: CLI, stage: str) -> None:
+    """Refuse a model of another stage; a fit's data takes its seed from the model."""
     wanted = Evaluation if stage == "test" else Training
     if not isinstance(cli.model, wanted):
         got = type(cli.model).__name__
         raise ConfigError(f"adpur {stage} needs a model of class {wanted.__name__}, got {got}")
     if isinstance(cli.model, Training) and isinstance(cli.datamodule, ImageData):
         cli.datamodule.seed = cli.model.seed
-    if stage == "validate":
-        cli.trainer.validate(cli.model, cli.datamodule, ckpt_path=_state(cli), weights_only=True)
-        return
-    if isinstance(cli.model, Evaluation):
-        test(cli, cli.model, argv)
-    elif cli.config["dry_run"]:
-        print_cost(cli)
-    else:
-        if cli.config["fresh"] and not requeued():
-            set_aside(cli.folder)
-        last = _last(cli)
-        resume = str(last) if last.is_file() else None
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
+
+
+def _fit(cli: CLI) -> None:
+    """Fit, from the last checkpoint where there is one; or say what it would cost."""
+    if cli.config["dry_run"]:
+        return print_cost(cli)
+    if cli.config["fresh"] and not requeued():
+        set_aside(cli.folder)
+    last = _last(cli)
+    resume = str(last) if last.is_file() else None
+    cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=resume, weights_only=True)
 
 
 def print_cost(cli: CLI) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -88,9 +89,7 @@ def reverse(
         t, s = times[column, plan.row[k]], times[column + 1, plan.row[k]]
         inputs = (lane, t, s) if walk.guidance is None else (lane, t, s, reference[row[k]])
         before = calls_made()
-        moved, x0 = walk.memory.run(
-            lambda *inputs, keys=keys: walk(keys, *inputs), *inputs, kind=(walk.step, walk.guidance)
-        )
+        moved, x0 = walk.memory.run(partial(walk, keys), *inputs, kind=(walk.step, walk.guidance))
         used = walk.step.calls(s.detach())
         assert calls_made() - before == used.max()
         nfe.index_add_(0, plan.row[k][busy], used[busy])

@@ -1,19 +1,21 @@
 """The one way a number is made: search, project, predict again under keys nobody searched with."""
 
 import math
-from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from adpur.attacks.attack import Attack
 from adpur.defense.defense import Defense, Prediction
 from adpur.errors import AttackError, ConfigError
 from adpur.judging.scoreboard import Score
+from adpur.judging.trial import Examples, Trial
 from adpur.keyed.noise import Noise
 from adpur.models.gate import refuse_batch_mates
 from adpur.models.logits import refuse_non_finite
-from adpur.threat.ball import Linf, Threat
+from adpur.threat.compare import gradient_cosine
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.losses import Margin
 from adpur.threat.oracle import fooled
@@ -26,22 +28,6 @@ CHECKED = 3
 """Draws of what is not random: they must agree."""
 
 
-class Found(NamedTuple):
-    """What a search returns: images, and the cosine `(B,)` of its gradient to the exact one."""
-
-    image: Tensor
-    cosine: Tensor | None = None
-
-
-Search = Callable[[Tensor, Tensor, Noise, Knowledge, Trace], Found]
-"""`search(x, y, noise, knowledge, trace)`: an adversarial image for every clean one."""
-
-
-def unattacked(x: Tensor, y: Tensor, noise: Noise, knowledge: Knowledge, trace: Trace) -> Found:
-    """The clean images."""
-    return Found(x)
-
-
 class Verdict(NamedTuple):
     """Scores of B images, and the images `(B, C, H, W)` of the first draw."""
 
@@ -49,53 +35,60 @@ class Verdict(NamedTuple):
     adversarial: Tensor
     purified: Tensor
 
+    @property
+    def correct(self) -> Tensor:
+        """Which draws of each image are right, bool `(B, N)`, in the images' own order."""
+        return torch.tensor([score.correct for score in self.scores])
 
-class Bench(NamedTuple):
-    """How images are judged.
+
+class Draws(NamedTuple):
+    """How many draws images are judged by.
 
     Args:
-        draws: N, evaluation draws an image.
+        evaluate: N, evaluation draws an image.
         select: selection draws that choose between attacks in a union.
         random: whether draws can differ; if not, a few are made, compared, and stand for all.
     """
 
-    draws: int
+    evaluate: int
     select: int
     random: bool = True
 
 
 @torch.no_grad()
 def judge(
-    defense: Defense, x: Tensor, y: Tensor, noise: Noise, bench: Bench,
-    search: Search = unattacked, knowledge: Knowledge = Knowledge(), norm: Threat = Linf(),
-    eps: float = 0.0, trace: Trace | None = None,
+    defense: Defense, images: Examples, draws: Draws, trial: Trial | None = None,
+    trace: Trace | None = None,
 ) -> Verdict:  # fmt: skip
-    """Score images `(B, C, H, W)` under whatever `search` makes of them.
+    """Score images under a trial; clean, and under fresh noise, without one.
 
-    What the threat `norm` admits of the result at `eps` is predicted again under N evaluation keys:
-    a search's own claim of success counts for nothing. At eps 0 the scores are those of the clean
-    images, exactly. Each of `knowledge.seeds` pools is attacked and judged on its own.
+    What the trial's threat admits of an attacked image at its eps is predicted again by `defense`
+    under N evaluation keys: an attack's own claim of success counts for nothing. At eps 0 the
+    scores are those of the clean images, exactly. Each of `knowledge.seeds` pools is attacked and
+    judged on its own.
     """
+    x, y, noise = images
+    trial = trial if trial is not None else Trial(defense)
     trace = trace if trace is not None else Trace(len(x))
-    outs, chosen, sizes, cosines, images = [], [], [], [], []
-    for known in knowledge.each():
+    outs, chosen, sizes, cosines, admitted = [], [], [], [], []
+    for known in trial.knowledge.each():
+        oracle = trial.oracle(y, noise, known)
         with torch.enable_grad():
-            image, cosine = search(x, y, noise, known, trace)
-        found, size = _admitted(image.detach(), x, norm, eps, trace)
-        outs.append(_evaluated(defense, found, noise, known, bench))
-        chosen.append(_selected(defense, found, noise, known, bench))
+            cosine = gradient_cosine(oracle, x, trial.cosine) if trial.cosine else None
+            x_adv = trial.attack.run(replace(oracle, trace=trace), x)
+        image, size = _admitted(x_adv.detach(), x, trial.attack, trace)
+        outs.append(_evaluated(defense, image, noise, known, draws))
+        chosen.append(_selected(defense, image, noise, known, draws))
         sizes.append(size)
-        cosines.append(cosine if cosine is not None else torch.full_like(sizes[-1], torch.nan))
-        images.append(found)
+        cosines.append(cosine if cosine is not None else torch.full_like(size, torch.nan))
+        admitted.append(image)
     out = Prediction(*(torch.cat(parts) for parts in zip(*outs, strict=True)))
     size, cosine = torch.stack(sizes).amax(0), torch.stack(cosines).mean(0)
     scores = _scores(out, torch.cat(chosen), noise.index, y, size, cosine, trace)
-    return Verdict(scores, images[0], out.image[: len(x)])
+    return Verdict(scores, admitted[0], out.image[: len(x)])
 
 
-def _admitted(
-    image: Tensor, x: Tensor, norm: Threat, eps: float, trace: Trace
-) -> tuple[Tensor, Tensor]:
+def _admitted(image: Tensor, x: Tensor, attack: Attack, trace: Trace) -> tuple[Tensor, Tensor]:
     """What an attack returned, brought into its set, and sizes; nothing else is mended."""
     if image.shape != x.shape or image.dtype != x.dtype or not torch.isfinite(image).all():
         raise AttackError(
@@ -103,22 +96,22 @@ def _admitted(
             f"{'' if torch.isfinite(image).all() else ' that are not all finite'}; "
             f"expected finite {tuple(x.shape)} {x.dtype}"
         )
-    found = norm.admitted(image, x, eps)
+    found = attack.norm.admitted(image, x, attack.eps)
     beyond = zip(trace.outside, found.excess.tolist(), strict=True)
     trace.outside = [max(a, b) for a, b in beyond]
     return found.image, found.size
 
 
 def _evaluated(
-    defense: Defense, x: Tensor, noise: Noise, knowledge: Knowledge, bench: Bench
+    defense: Defense, x: Tensor, noise: Noise, knowledge: Knowledge, asked: Draws
 ) -> Prediction:
     """Predictions of all evaluation draws, draw-major."""
-    wanted = knowledge.draws(bench.draws)
-    keys = knowledge.evaluate(noise, wanted if bench.random else min(CHECKED, wanted))
+    wanted = knowledge.draws(asked.evaluate)
+    keys = knowledge.evaluate(noise, wanted if asked.random else min(CHECKED, wanted))
     draws = len(keys.index) // len(x)
     out = defense(x.repeat(draws, 1, 1, 1), keys)
     refuse_non_finite(out.logits, noise.index)
-    if bench.random:
+    if asked.random:
         return out
     logits = out.logits.view(draws, len(x), -1)
     if not (logits == logits[0]).all():
@@ -131,10 +124,10 @@ def _evaluated(
 
 
 def _selected(
-    defense: Defense, x: Tensor, noise: Noise, knowledge: Knowledge, bench: Bench
+    defense: Defense, x: Tensor, noise: Noise, knowledge: Knowledge, asked: Draws
 ) -> Tensor:
     """Logits `(M, B, classes)` on the draws that choose between attacks."""
-    keys = knowledge.select(noise, bench.select if bench.random else 1, LAST)
+    keys = knowledge.select(noise, asked.select if asked.random else 1, LAST)
     draws = len(keys.index) // len(x)
     logits = defense(x.repeat(draws, 1, 1, 1), keys).logits
     refuse_non_finite(logits, noise.index)

@@ -1,12 +1,10 @@
 """`adpur-standard-v1`: what a number must be made of to be quoted under that name."""
 
-from typing import NamedTuple
-
 from adpur.attacks.apgd import APGD
-from adpur.attacks.attack import Attack
 from adpur.attacks.square import Square
 from adpur.attacks.worst import Suited, rand, standard
-from adpur.defense.gradient import BPDA, Exact, GradientMode
+from adpur.defense.gradient import BPDA
+from adpur.judging.trial import AttackBlock
 from adpur.threat.ball import Norm
 from adpur.threat.losses import DLR, Margin
 
@@ -16,14 +14,7 @@ EXACT, SQUARE, APPROXIMATE = "v1-exact", "v1-square", "v1-bpda"
 IMAGES, DRAWS = 512, 20
 
 
-class Part(NamedTuple):
-    """One block: an attack, and how it differentiates."""
-
-    attack: Attack
-    gradient: GradientMode
-
-
-def parts(eps: float, norm: Norm, classes: int) -> dict[str, Part]:
+def blocks(eps: float, norm: Norm, classes: int) -> list[AttackBlock]:
     """The blocks of version 1, whose budgets are part of its name."""
     ratio = DLR() if classes > 3 else Margin()  # targeted DLR needs four classes
     exact = Suited(
@@ -31,9 +22,10 @@ def parts(eps: float, norm: Norm, classes: int) -> dict[str, Part]:
     )
     square = Suited(Square(steps=5000), Square(steps=200, draws=10), eps, norm)
     bpda = APGD(eps=eps, norm=norm, steps=50, eot=10)
-    return {
-        EXACT: Part(exact, Exact()), SQUARE: Part(square, Exact()), APPROXIMATE: Part(bpda, BPDA()),
-    }  # fmt: skip
+    return [
+        AttackBlock(EXACT, exact), AttackBlock(SQUARE, square),
+        AttackBlock(APPROXIMATE, bpda, BPDA()),
+    ]  # fmt: skip
 
 
 def missing(images: int, draws: int, trust: str) -> list[str]:

@@ -64,6 +64,11 @@ class Score:
     claimed: float | None = None
     outside: float = 0.0
 
+    @property
+    def correct(self) -> list[bool]:
+        """Which of the N evaluation draws are right."""
+        return [predicted == self.label for predicted in self.predictions]
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
@@ -120,7 +125,7 @@ class Outcome(NamedTuple):
     @property
     def correct(self) -> NDArray[np.float64]:
         """The `(n, N)` matrix every estimand is read from."""
-        return (self.predictions == self.labels[:, None]).astype(np.float64)
+        return np.array([score.correct for score in self.scores], dtype=np.float64)
 
     @property
     def verdicts(self) -> dict[str, NDArray[np.bool_]]:

@@ -92,8 +92,10 @@ def mapped(work: Work, parts: list[Tensor], workers: int = 1) -> list[Tensor]:
         with torch.set_grad_enabled(grad):  # the mode is each thread's own
             return list(work(part))
 
+    found = []
     if workers == 1 or len(parts) == 1:
-        found = [run(part) for part in parts]
+        for part in parts:
+            found.append(list(work(part)))
     else:
         with ThreadPoolExecutor(workers) as pool:
             found = list(pool.map(run, parts))

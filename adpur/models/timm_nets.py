@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from adpur.errors import ConfigError
-from adpur.models.checkpoints.files import load_into
+from adpur.models.checkpoints.files import filled
 from adpur.models.checkpoints.zoo import load_denoiser
 from adpur.models.classifiers import Classifier
 from adpur.models.networks import Networks
@@ -43,7 +43,8 @@ def timm_classifier(name: str, weights: str | None = None) -> Classifier:
         near = ", ".join(timm.list_models(f"{name.split('.')[0][:6]}*", pretrained=True)[:5])
         told = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"timm:{name}: {told}; near: {near or 'none'}") from error
-    load_into(net, Path(weights).expanduser() if weights else _cached(name, net.pretrained_cfg))
+    file = Path(weights).expanduser() if weights else _cached(name, net.pretrained_cfg)
+    net = filled(lambda: timm.create_model(name, pretrained=False), file, {})
     config = resolve_model_data_config(net)
     return Classifier(net, tuple(config["input_size"]), config["mean"], config["std"])
 

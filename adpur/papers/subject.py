@@ -1,8 +1,9 @@
 """What an analysis looks at: a row of a test config, its images, and who attacks it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,15 +12,14 @@ from adpur.cli.defaults import quiet
 from adpur.cli.run import parse
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
-from adpur.judging.judge import Bench, Verdict
+from adpur.judging.judge import Draws
 from adpur.judging.records import describe
-from adpur.judging.trial import Block, Trial, unknowable
+from adpur.judging.trial import AttackBlock, Examples, Trial, unknowable
 from adpur.keyed.noise import Noise
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import ImageData, Split
 from adpur.lit.test.evaluation import Evaluation
 from adpur.lit.test.identity import of_networks, of_versions
-from adpur.lit.test.robustness import Robustness
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace, Watch, unwatched
 
@@ -28,23 +28,7 @@ def silent(text: str) -> None:
     """Tell nobody."""
 
 
-class Images(NamedTuple):
-    """What the question is asked of: images `(B, C, H, W)`, labels `(B,)` and their keys."""
-
-    x: Tensor
-    y: Tensor
-    noise: Noise
-
-    def first(self, count: int) -> "Images":
-        """The first of them."""
-        return self.rows(slice(count))
-
-    def rows(self, chosen: slice) -> "Images":
-        """Some of them."""
-        return Images(self.x[chosen], self.y[chosen], self.noise[chosen])
-
-
-def nowhere(split: Split, count: int) -> Images:
+def nowhere(split: Split, count: int) -> Examples:
     """No data but the images at hand."""
     raise ConfigError(f"expected a data module with a split {split!r}, got images alone")
 
@@ -55,22 +39,24 @@ class Subject:
 
     Args:
         row: its name in the config.
-        defense, bench: the defence, and how its images are judged.
+        defense, draws: the defence, and how many draws its images are judged by.
         images: those it is asked about.
         blocks: the attack blocks that name it, in the config's order.
+        sources: the defences of the config's other rows, which a block may attack in its place.
         tell: told what is being done, line by line.
         split: the first images of a split of the data, training images among them.
     """
 
     row: str
     defense: Defense
-    bench: Bench
-    images: Images
-    blocks: tuple[Block, ...] = ()
+    draws: Draws
+    images: Examples
+    blocks: tuple[AttackBlock, ...] = ()
+    sources: Mapping[str, Defense] = MappingProxyType({})
     tell: Callable[[str], None] = silent
-    split: Callable[[Split, int], Images] = nowhere
+    split: Callable[[Split, int], Examples] = nowhere
 
-    def block(self, name: str | None = None) -> Block:
+    def block(self, name: str | None = None) -> AttackBlock:
         """The attack block of a name; by default the first."""
         known = {block.name: block for block in self.blocks}
         if not known or (name is not None and name not in known):
@@ -86,8 +72,16 @@ class Subject:
         Without the block's own cosine: unrolled, it holds all of a purification's memory.
         """
         chosen = self.block(block)
-        at = eps if eps is not None else max(chosen.radii)
-        return replace(chosen.at(at, self.draws_of(chosen)), cosine=0)
+        return self.at(chosen, eps if eps is not None else chosen.largest)
+
+    def at(self, block: AttackBlock, eps: float) -> Trial:
+        """A block's trial at `eps`, without its cosine."""
+        if (name := block.attacked(self.row)) == self.row:
+            attacked, random = self.defense, self.draws.random
+        else:
+            attacked = self.sources[name]
+            random = attacked.random(self.images.x)
+        return replace(block.trial(attacked, eps, random), cosine=0)
 
     def own(self, block: str | None = None, eps: float | None = None) -> Trial:
         """`trial`, of a block whose attacker has this very row."""
@@ -108,11 +102,6 @@ class Subject:
             )
         return replace(trial, knowledge=knowledge)
 
-    def draws_of(self, block: Block) -> bool:
-        """Whether two draws of what a block attacks can differ: this row, or its source."""
-        attacked = block.trial.defense
-        return self.bench.random if attacked is self.defense else attacked.random(self.images.x)
-
     def attacked(self, trial: Trial, watch: Watch = unwatched) -> Tensor:
         """Adversarial images `(B, C, H, W)` of a trial, brought into its set as `judge` does.
 
@@ -121,13 +110,9 @@ class Subject:
         (x, y, noise), attack = self.images, trial.attack
         told = f"{self.row}, eps {attack.eps:g}"
         trace = Trace(len(x), lambda text: self.tell(f"{told}: {text}"), watch)
-        found = trial.search(x, y, noise, trial.knowledge.each()[0], trace)
-        return attack.norm.admitted(found.image.detach(), x, attack.eps).image
-
-
-def right(verdict: Verdict) -> Tensor:
-    """Which draws of each image are right, bool `(B, N)`, in the images' own order."""
-    return torch.tensor([[p == s.label for p in s.predictions] for s in verdict.scores])
+        oracle = trial.oracle(y, noise, trial.knowledge.each()[0])
+        x_adv = attack.run(replace(oracle, trace=trace), x)
+        return attack.norm.admitted(x_adv.detach(), x, attack.eps).image
 
 
 def identity(seen: Sequence[Subject]) -> dict[str, Any]:
@@ -136,11 +121,11 @@ def identity(seen: Sequence[Subject]) -> dict[str, Any]:
     return {
         "rows": {s.row: describe(s.defense.purifier) for s in seen},
         "networks": {s.row: of_networks(s.defense.networks) for s in seen},
-        "blocks": {s.row: {b.name: describe(b.trial.attack) for b in s.blocks} for s in seen},
+        "blocks": {s.row: {b.name: describe(b.attacks[0]) for b in s.blocks} for s in seen},
         "images": first.images.noise.index.tolist(),
         "seed": first.images.noise.seed,
         "R": first.defense.rows,
-        "draws": first.bench.draws,
+        "draws": first.draws.evaluate,
         "versions": of_versions(),
     }
 
@@ -159,13 +144,11 @@ def subjects(
     module, data = cli.model, cli.datamodule
     if not isinstance(module, Evaluation) or not isinstance(data, ImageData):
         raise ConfigError(f"{config} is not a test config: adpur configs lists those")
-    for callback in cli.trainer.callbacks:  # type: ignore[attr-defined]
-        if isinstance(callback, Robustness):
-            callback.setup(cli.trainer, module, "test")
+    module.read_blocks(cli.trainer.callbacks, data.classes)  # type: ignore[attr-defined]
     device = cli.trainer.strategy.root_device
     module.to(device).eval()
 
-    def split(name: Split, count: int) -> Images:
+    def split(name: Split, count: int) -> Examples:
         size = len(data.split(name))  # type: ignore[arg-type]
         return _images(data, name, range(min(count, size)), module.seed, device)
 
@@ -173,15 +156,17 @@ def subjects(
     made = []
     for row, defense in module.defenses.items():
         defense.workers = module.workers or idle_cores(cli.trainer)
-        blocks = tuple(b for (name, _), b in module.attacks.items() if name == row)
-        made.append(Subject(row, defense, module.bench(row, images.x), images, blocks, tell, split))
+        blocks = tuple(block for block, its in module.placed() if its == row)
+        others = {name: other for name, other in module.defenses.items() if name != row}
+        draws = module.draws_of(row, images.x)
+        made.append(Subject(row, defense, draws, images, blocks, others, tell, split))
     return made
 
 
 def _images(
     data: ImageData, name: Split, chosen: Iterable[int], seed: int, device: torch.device
-) -> Images:
+) -> Examples:
     split = data.split(name)
     parts = zip(*(split[i] for i in chosen), strict=True)
     x, y, index = (torch.stack(part).to(device) for part in parts)
-    return Images(x, y, Noise(index, seed))
+    return Examples(x, y, Noise(index, seed))

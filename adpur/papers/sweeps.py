@@ -11,7 +11,7 @@ from adpur.errors import ConfigError
 from adpur.judging.judge import judge
 from adpur.judging.scoreboard import CLEAN, Outcome
 from adpur.judging.statistics import mean_accuracy
-from adpur.judging.trial import Block
+from adpur.judging.trial import Trial
 from adpur.papers.analysis import Answer
 from adpur.papers.charts.lines import Plot, panels
 from adpur.papers.subject import Subject
@@ -88,10 +88,11 @@ def with_purifier(subject: Subject, purifier: Purifier) -> Subject:
     """The row with another purifier; its own blocks attack that, those of a source still theirs."""
     old = subject.defense
     new = Defense(purifier, old.networks, old.rows, old.workers, old.ensemble)
-    random = subject.bench.random or new.random(subject.images.x)
-    bench = subject.bench._replace(random=random)
-    blocks = tuple(_moved(block, old, new) for block in subject.blocks)
-    return replace(subject, defense=new, bench=bench, blocks=blocks)
+    random = subject.draws.random or new.random(subject.images.x)
+    for block in subject.blocks:
+        if block.attacked(subject.row) == subject.row:
+            block.check(subject.row, new)
+    return replace(subject, defense=new, draws=subject.draws._replace(random=random))
 
 
 def over(
@@ -125,7 +126,7 @@ def measured(
     at: At, blocks: Sequence[str] | None = (), eps: float | None = None
 ) -> Iterator[Judged]:
     """Clean images under each block's noise, and what its attack leaves of them."""
-    (x, y, noise), subject, seen = at.subject.images, at.subject, set()
+    subject, seen = at.subject, set()
     names = blocks if blocks is not None else [block.name for block in subject.blocks]
     for block in [subject.block(name) for name in names or (None,)]:
         trial = subject.trial(block.name, eps)
@@ -134,22 +135,14 @@ def measured(
         def tell(text: str, told: str = f"{at.curve} {at.value:g} {block.name}") -> None:
             subject.tell(f"{told}: {text}")
 
-        if (quiet := block.clean.attack) not in seen:
+        if (quiet := block.clean(subject.row).attack) not in seen:
             seen.add(quiet)
-            clean = judge(subject.defense, x, y, noise, subject.bench, knowledge=trial.knowledge)
+            unattacked = Trial(subject.defense, knowledge=trial.knowledge)
+            clean = judge(subject.defense, subject.images, subject.draws, unattacked)
             yield Judged(at.curve, at.value, quiet, 0.0, Outcome.of(clean.scores))
-        verdict = trial.judged(x, y, noise, subject.bench, subject.defense, Trace(len(x), tell))
+        trace = Trace(len(subject.images.x), tell)
+        verdict = judge(subject.defense, subject.images, subject.draws, trial, trace)
         yield Judged(at.curve, at.value, block.name, radius, Outcome.of(verdict.scores))
-
-
-def _moved(block: Block, old: Defense, new: Defense) -> Block:
-    """A block whose attacker has the new defence, if he had the old one."""
-    if block.trial.defense is not old:
-        return block
-    view = block.trial.gradient.view(new.purifier)
-    view.check(new.networks, new.networks.shape)
-    block.trial.levels.check(view)
-    return replace(block, trial=replace(block.trial, defense=new))
 
 
 def _line(judged: Judged) -> tuple[str | int | float, ...]:

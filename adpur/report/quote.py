@@ -1,8 +1,9 @@
 """The one line a paper should quote."""
 
 from adpur.judging import protocol
-from adpur.judging.records import describe, differences
+from adpur.judging.records import differences
 from adpur.judging.scoreboard import Column, Outcome
+from adpur.judging.trial import AttackBlock
 from adpur.report.run import Run
 from adpur.threat.ball import L2, Linf
 
@@ -21,7 +22,8 @@ def quotes(run: Run) -> list[str]:
 def _line(run: Run, row: str, eps: float) -> str:
     clean = run.outcomes[Column(row)]
     norm = run.identity["attacks"][protocol.EXACT]["attacks"][0]["norm"]["class"]
-    known = protocol.parts(eps, NORMS[norm], run.identity["data"]["classes"])
+    blocks = protocol.blocks(eps, NORMS[norm], run.identity["data"]["classes"])
+    known = {block.name: block for block in blocks}
     if run.identity["defenses"][row]["purifier"]["class"] == "Identity":
         del known[protocol.APPROXIMATE]
     columns = [Column(row, name, eps) for name in known]
@@ -30,7 +32,7 @@ def _line(run: Run, row: str, eps: float) -> str:
     images, draws = union.predictions.shape
     said = protocol.missing(images, draws, run.trust.level)
     said += [f"no block {c.attack}" for c in columns if c not in run.outcomes]
-    said += [f"{name} is another attack" for name in known if _differs(run, name, known[name])]
+    said += [f"{name} is another attack" for name in known if _differs(run, known[name])]
     said += [f"{f.check} {f.title} ({f.grade})" for f in run.warnings(row)]
     kept = f"  [not to be quoted: {'; '.join(said)}]" if said else ""
     told, before = union.estimates(), clean.estimates()
@@ -41,11 +43,11 @@ def _line(run: Run, row: str, eps: float) -> str:
     return f"{protocol.NAME}, {row}, {norm} eps {eps:.4g}, {images} images: {numbers}{kept}"
 
 
-def _differs(run: Run, name: str, part: protocol.Part) -> bool:
+def _differs(run: Run, block: AttackBlock) -> bool:
     """Whether the run's block of this name is not the protocol's."""
-    block = run.identity["attacks"].get(name)
-    if block is None:
+    recorded = run.identity["attacks"].get(block.name)
+    if recorded is None:
         return False
-    wanted = {"attacks": [describe(part.attack)], "gradient": describe(part.gradient)}
-    changed = any(any(differences(block[key], value)) for key, value in wanted.items())
-    return changed or block["knowledge"]["pool"] is not None
+    wanted = block.described()
+    changed = any(any(differences(recorded[key], wanted[key])) for key in ("attacks", "gradient"))
+    return changed or recorded["knowledge"]["pool"] is not None

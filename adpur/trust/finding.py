@@ -6,14 +6,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, NamedTuple
 
-from torch import Tensor
-
 from adpur.defense.defense import Defense
 from adpur.judging.arithmetic import Computed
-from adpur.judging.judge import Bench
+from adpur.judging.judge import Draws
 from adpur.judging.scoreboard import Outcome
-from adpur.judging.trial import Trial
-from adpur.keyed.noise import Noise
+from adpur.judging.trial import Examples, Trial
 
 
 class Grade(StrEnum):
@@ -68,7 +65,7 @@ class Finding:
         return asdict(self)
 
 
-class Case(NamedTuple):
+class Evidence(NamedTuple):
     """One attack block on one row, at its largest radius, and a few images to try things on.
 
     `deployed` is what is judged; a transfer's `trial` looks at another defence.
@@ -78,14 +75,12 @@ class Case(NamedTuple):
     block: str
     trial: Trial
     deployed: Defense
-    x: Tensor
-    y: Tensor
-    noise: Noise
-    bench: Bench
+    images: Examples
+    draws: Draws
 
 
-class Record(NamedTuple):
-    """What the run recorded of a case.
+class Recorded(NamedTuple):
+    """What the run recorded of a block on a row.
 
     `clean` is under the block's own knowledge; `attacked` goes by radius; `others` are the row's
     other blocks at the largest radius, in the same norm and with the same knowledge. `computed`
@@ -103,14 +98,14 @@ class Record(NamedTuple):
         return self.attacked[max(self.attacked)]
 
 
-def climbs(case: Case, record: Record) -> bool:
+def climbs(seen: Evidence, recorded: Recorded) -> bool:
     """Whether the attack follows the exact gradient of what is deployed, at some radius above 0.
 
     Baselines, query attacks, transfers and approximations are not expected to be the strongest.
     """
-    own = case.trial.gradient.exact and case.trial.defense is case.deployed
-    asked = any(score.gradients for score in record.largest.scores)
-    return own and asked and max(record.attacked) > 0
+    own = seen.trial.gradient.exact and seen.trial.defense is seen.deployed
+    asked = any(score.gradients for score in recorded.largest.scores)
+    return own and asked and max(recorded.attacked) > 0
 
 
 class Check(ABC):
@@ -125,11 +120,11 @@ class Check(ABC):
     means: ClassVar[str] = ""
     advice: ClassVar[str] = ""
 
-    def found(self, case: Case, measured: Measured) -> Finding:
+    def found(self, seen: Evidence, measured: Measured) -> Finding:
         """The line of the report."""
         bad = measured.grade in (Grade.WARN, Grade.FAIL)
         told = (self.means, self.advice) if bad else ("", "")
-        where = (case.row, case.block)
+        where = (seen.row, seen.block)
         return Finding(self.check, self.title, *where, measured.text, measured.grade, *told)
 
 
@@ -137,7 +132,7 @@ class Probe(Check):
     """Asked before the run, of a few images: what is broken stops before hours are spent."""
 
     @abstractmethod
-    def probe(self, case: Case) -> Measured:
+    def probe(self, seen: Evidence) -> Measured:
         """The answer."""
 
 
@@ -145,5 +140,5 @@ class Review(Check):
     """Asked after the run, of its records, perhaps with attacks on a few images more."""
 
     @abstractmethod
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """The answer."""

@@ -18,7 +18,7 @@ from adpur.models.gate import logits_in_calls, lost
 from adpur.models.keyed import Seeded, seeded
 from adpur.threat.compare import gradient_cosine
 from adpur.threat.losses import Margin
-from adpur.trust.finding import Case, Grade, Measured, Probe, graded
+from adpur.trust.finding import Evidence, Grade, Measured, Probe, graded
 from adpur.types import expand
 
 SEED = 20_261_121
@@ -37,14 +37,15 @@ class NullAttack(Probe):
     means = "a number comes out that no perturbation made"
     advice = "an attack must draw through its oracle and leave judgement to adpur"
 
-    def probe(self, case: Case) -> Measured:
+    def probe(self, seen: Evidence) -> Measured:
         """Compare predictions on three evaluation draws."""
-        known = case.trial.knowledge.each()[0]
-        trial = replace(_brief(case.trial, eps=lambda eps: 0.0, steps=lambda n: 1), knowledge=known)
-        bench = case.bench._replace(draws=min(case.bench.draws, 3), select=1)
-        images = case.x, case.y, case.noise, bench
-        null = trial.judged(*images, case.deployed).scores
-        clean = judge(case.deployed, *images, knowledge=known).scores
+        known = seen.trial.knowledge.each()[0]
+        trial = replace(_brief(seen.trial, eps=lambda eps: 0.0, steps=lambda n: 1), knowledge=known)
+        few = seen.draws._replace(evaluate=min(seen.draws.evaluate, 3), select=1)
+        unattacked = Trial(seen.deployed, knowledge=known)
+        null, clean = (
+            judge(seen.deployed, seen.images, few, t).scores for t in (trial, unattacked)
+        )
         differ = sum(a.predictions != b.predictions for a, b in zip(null, clean, strict=True))
         return graded(differ > 0, f"{differ} of {len(null)} images differ", Grade.FAIL)
 
@@ -57,11 +58,11 @@ class Isolation(Probe):
     means = "the attack reseeds whatever draws from that generator next, the defence included"
     advice = "draw from the oracle's keyed noise: oracle.noise.normal(x, Stream.ATTACK)"
 
-    def probe(self, case: Case) -> Measured:
+    def probe(self, seen: Evidence) -> Measured:
         """Compare states before and after one step, from states that no reseeding gives."""
-        with seeded(SEED, case.x.device):
+        with seeded(SEED, seen.images.x.device):
             before = _generators()
-            _run(_brief(case.trial, steps=lambda n: 1), case)
+            _run(_brief(seen.trial, steps=lambda n: 1), seen)
             after = _generators()
         moved = [name for name in before if before[name] != after[name]]
         return graded(bool(moved), f"{', '.join(moved) or 'none'} moved", Grade.FAIL)
@@ -75,13 +76,13 @@ class Determinism(Probe):
     means = "the result depends on the batch: it cannot be resumed or repeated elsewhere"
     advice = "key noise by dataset row, and decide nothing by statistics of the batch"
 
-    def probe(self, case: Case) -> Measured:
+    def probe(self, seen: Evidence) -> Measured:
         """Attack all, then the second half alone, and compare bits."""
-        trial, half = _brief(case.trial), slice(len(case.x) // 2, None)
-        whole, alone = _run(trial, case)[half], _run(trial, case, half)
+        trial, half = _brief(seen.trial), slice(len(seen.images.x) // 2, None)
+        whole, alone = _run(trial, seen)[half], _run(trial, seen, half)
         differ = int((whole != alone).flatten(1).any(1).sum())
         text = f"{differ} of {len(whole)} images differ in another batch"
-        foreign = case.bench.random and isinstance(case.deployed.networks.classifier, Seeded)
+        foreign = seen.draws.random and isinstance(seen.deployed.networks.classifier, Seeded)
         if differ and foreign:  # its rows share a generator: nobody can do better
             return Measured(Grade.INFO, f"{text}; the classifier draws by itself, per call")
         return graded(differ > 0, text)
@@ -103,16 +104,16 @@ class GradientTruth(Probe):
     )
     advice = "use gradient: adpur.Exact, or find where autograd is cut or rounded away"
 
-    def probe(self, case: Case) -> Measured:
+    def probe(self, seen: Evidence) -> Measured:
         """Relative error over the images, at the first length that agrees."""
-        oracle = case.trial.oracle(case.y, case.noise)
-        if blind := lost(oracle.defense.networks, case.x, oracle.defense.rows):
+        oracle = seen.trial.oracle(seen.images.y, seen.images.noise)
+        if blind := lost(oracle.defense.networks, seen.images.x, oracle.defense.rows):
             return Measured(Grade.INFO, f"no gradient reaches the images: {blind}")
-        if not case.trial.gradient.exact:
-            cosine = gradient_cosine(oracle, case.x, 4).nanmean()
+        if not seen.trial.gradient.exact:
+            cosine = gradient_cosine(oracle, seen.images.x, 4).nanmean()
             return Measured(Grade.INFO, f"not the exact gradient; cosine to it {cosine:.2f}")
-        defense, keys, y = oracle.defense, oracle.noise, case.y
-        x = 0.9 * case.x + 0.05
+        defense, keys, y = oracle.defense, oracle.noise, seen.images.y
+        x = 0.9 * seen.images.x + 0.05
         levels = defense.levels(x, keys)
 
         def loss(logits: Tensor, rows: Tensor) -> Tensor:
@@ -151,10 +152,10 @@ class Logits(Probe):
     means = "softmax of a softmax: the gradient of a confident image vanishes"
     advice = "return logits; adpur's losses apply the softmax"
 
-    def probe(self, case: Case) -> Measured:
+    def probe(self, seen: Evidence) -> Measured:
         """Look for rows that are non-negative and sum to one."""
-        defense = case.trial.defense
-        logits = logits_in_calls(defense.networks, case.x, case.noise, defense.rows)
+        defense = seen.trial.defense
+        logits = logits_in_calls(defense.networks, seen.images.x, seen.images.noise, defense.rows)
         shares = (logits >= 0).all(1) & ((logits.sum(1) - 1).abs() < 1e-4)
         text = f"{int(shares.sum())} of {len(logits)} rows are distributions"
         return graded(bool(shares.all()), f"{text}; {logits.shape[1]} classes")
@@ -170,9 +171,9 @@ def _brief(trial: Trial, **rules: object) -> Trial:
     return replace(trial, attack=attack, cosine=0)
 
 
-def _run(trial: Trial, case: Case, rows: slice = slice(None)) -> Tensor:
-    oracle = trial.oracle(case.y[rows], case.noise[rows], trial.knowledge.each()[0])
-    return trial.attack.run(oracle, case.x[rows])
+def _run(trial: Trial, seen: Evidence, rows: slice = slice(None)) -> Tensor:
+    x, y, noise = seen.images.rows(rows)
+    return trial.attack.run(trial.oracle(y, noise, trial.knowledge.each()[0]), x)
 
 
 def _unit(v: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from adpur.judging.arithmetic import UNKNOWN
 from adpur.judging.records import digest
 from adpur.judging.scoreboard import Outcome, Score
 from adpur.judging.statistics import Estimate, mean_accuracy, paired_difference
-from adpur.trust.finding import Case, Grade, Measured, Record, Review, climbs, graded
+from adpur.trust.finding import Evidence, Grade, Measured, Recorded, Review, climbs, graded
 
 TOLERANCE = 0.002
 """By how much a weaker attack may be better by rounding: AutoAttack's 0.2 points."""
@@ -26,9 +26,9 @@ class Ball(Review):
     means = "the attack searched outside the threat model; its projected images are weaker"
     advice = "project inside the attack: norm.project(found, x, eps)"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """The largest excess before projection."""
-        beyond = max(s.outside for o in record.attacked.values() for s in o.scores)
+        beyond = max(s.outside for o in recorded.attacked.values() for s in o.scores)
         return graded(beyond > 1e-6, f"at most {beyond:.1g} outside before projection")
 
 
@@ -38,9 +38,9 @@ class FreshNoise(Review):
     check = "T3"
     title = "fresh evaluation noise"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """By construction; a label where the attacker is given the evaluation's noise."""
-        knowledge = case.trial.knowledge
+        knowledge = seen.trial.knowledge
         if knowledge.pool is None:
             return Measured(Grade.PASS, "attack, selection and evaluation keys are disjoint")
         streams = ", ".join(sorted(s.name.lower() for s in knowledge.streams))
@@ -56,12 +56,12 @@ class EveryImage(Review):
     means = "images were skipped: they count as robust, or as lost, without an attack"
     advice = "attack every image, and return the point of highest mean loss on failure"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Count perturbations of size 0 at the largest radius."""
-        if max(record.attacked) == 0:
+        if max(recorded.attacked) == 0:
             return Measured(Grade.INFO, "eps is 0")
-        right = _ever_right(record.clean)
-        scores = [s for s in record.largest.scores if s.index in right]
+        right = _ever_right(recorded.clean)
+        scores = [s for s in recorded.largest.scores if s.index in right]
         still = sum(s.size == 0 for s in scores)
         return graded(still > 0, f"{still} of {len(scores)} images untouched")
 
@@ -74,13 +74,13 @@ class LossRises(Review):
     means = "the attack climbs on its own draws and not on fresh ones, or does not climb"
     advice = "raise eot; look for a gradient that is zero, masked or of another defence"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Share of images ever right whose mean margin rises, at the largest radius."""
-        if max(record.attacked) == 0:
+        if max(recorded.attacked) == 0:
             return Measured(Grade.INFO, "eps is 0")
-        before = {s.index: _margin(s) for s in record.clean.scores}
-        right = _ever_right(record.clean)
-        scores = [s for s in record.largest.scores if s.index in right and s.index in before]
+        before = {s.index: _margin(s) for s in recorded.clean.scores}
+        right = _ever_right(recorded.clean)
+        scores = [s for s in recorded.largest.scores if s.index in right and s.index in before]
         share = float(np.mean([_margin(s) > before[s.index] for s in scores])) if scores else 1.0
         return graded(share < 0.95, f"{share:.1%} of {len(scores)} images")
 
@@ -93,9 +93,9 @@ class GradientHealth(Review):
     means = "there is little to climb: saturated or masked gradients, or too few EOT copies"
     advice = "raise eot; try loss: adpur.DLR, or a query attack to see what is hidden"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Share of zero gradients, and the median cosine between halves."""
-        asked = [s for s in record.largest.scores if s.zero is not None]
+        asked = [s for s in recorded.largest.scores if s.zero is not None]
         scores = [s for s in asked if s.label in s.predictions]  # a lost image hides nothing
         if not scores:
             told = "no image is left" if asked else "the attack asks for no gradient"
@@ -115,9 +115,9 @@ class BudgetCurve(Review):
     means = "a larger ball holds the smaller one: the attack does not use it"
     advice = "let step_size follow eps (leave it unset), or raise steps"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Pairs of neighbouring radii, clean included."""
-        curve = [(0.0, record.clean), *sorted(record.attacked.items())]
+        curve = [(0.0, recorded.clean), *sorted(recorded.attacked.items())]
         rising = [r for (_, low), (r, high) in pairwise(curve) if gap(high, low).low > TOLERANCE]
         told = ", ".join(f"{r:.3g}: {o.correct.mean():.1%}" for r, o in curve)
         return graded(bool(rising), told)
@@ -131,11 +131,11 @@ class Ordering(Review):
     means = "a cheaper or blinder attack is stronger: the exact gradient is masked or starved"
     advice = "quote the union of both; raise steps and eot of the exact block"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Paired differences to every other block."""
-        if not climbs(case, record):
+        if not climbs(seen, recorded):
             return Measured(Grade.INFO, BLIND)
-        gaps = {n: gap(record.largest, o).low for n, o in record.others.items()}
+        gaps = {n: gap(recorded.largest, o).low for n, o in recorded.others.items()}
         stronger = [name for name, low in gaps.items() if low > TOLERANCE]
         told = f"{len(gaps)} other block(s)" if not stronger else f"{stronger[0]} is stronger"
         return graded(bool(stronger), told)
@@ -149,14 +149,14 @@ class Stochastic(Review):
     means = "one draw an image: nothing is known of how answers vary"
     advice = "raise draws (10 or more), or give the block knowledge: {pool: 1, seeds: 5}"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """N and the half-width of the interval."""
-        found = mean_accuracy(record.largest.correct)
-        draws = record.largest.predictions.shape[1]
+        found = mean_accuracy(recorded.largest.correct)
+        draws = recorded.largest.predictions.shape[1]
         width = 50 * (found.high - found.low)
-        kind = "random" if case.bench.random else "deterministic"
+        kind = "random" if seen.draws.random else "deterministic"
         text = f"{kind}; {draws} draw(s) an image, +-{width:.1f} points"
-        return graded(case.bench.random and draws == 1, text)
+        return graded(seen.draws.random and draws == 1, text)
 
 
 class SameDefense(Review):
@@ -165,10 +165,10 @@ class SameDefense(Review):
     check = "T18"
     title = "attack and defence"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """A label that names the gradient where they differ."""
-        mode = case.trial.gradient
-        if case.trial.defense is not case.deployed:
+        mode = seen.trial.gradient
+        if seen.trial.defense is not seen.deployed:
             return Measured(Grade.INFO, "transferred from another defence")
         exact = "the deployed purifier" if mode.exact else "a surrogate of the deployed purifier"
         grade = Grade.PASS if mode.exact else Grade.INFO
@@ -181,9 +181,9 @@ class Sample(Review):
     check = "T19"
     title = "sample"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Images, balance of classes, and a name for exactly these images."""
-        outcome = record.largest
+        outcome = recorded.largest
         counts = np.bincount(outcome.labels)
         name = digest(outcome.images.tolist())[:12]
         balance = f"{counts[counts > 0].min()} to {counts.max()} of a class"
@@ -198,7 +198,7 @@ class OneArithmetic(Review):
     means = "decisions near a tie depend on which machine computed which image"
     advice = "compute the run on one kind of device with one torch: --fresh, without --mixed"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, record: Recorded) -> Measured:
         """Images by arithmetic; a warning where more than last bits may differ."""
         computed = record.computed
         if computed.mixed:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from adpur.trust.finding import (
-    Case,
     Check,
+    Evidence,
     Finding,
     Grade,
     Level,
@@ -50,9 +50,9 @@ class Findings:
         with self.file.open("a") as stream:
             stream.write(json.dumps(entry) + "\n")
 
-    def knows(self, check: Check, case: Case) -> bool:
+    def knows(self, check: Check, seen: Evidence) -> bool:
         """Whether an earlier session asked; what failed is asked again, as it may be mended."""
-        grade = self.earlier.get((check.check, case.row, case.block))
+        grade = self.earlier.get((check.check, seen.row, seen.block))
         return grade is not None and grade != Grade.FAIL
 
     @cached_property

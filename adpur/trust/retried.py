@@ -5,7 +5,7 @@ from dataclasses import replace
 from adpur.attacks.attack import Attack, changed
 from adpur.attacks.onestep import OneStep
 from adpur.defense.defense import Defense
-from adpur.judging.judge import Bench
+from adpur.judging.judge import Draws, judge
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.judging.trial import Trial
@@ -14,7 +14,7 @@ from adpur.models.keyed import Seeded
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
 from adpur.threat.knowledge import Knowledge
-from adpur.trust.finding import Case, Grade, Level, Measured, Record, Review, climbs, graded
+from adpur.trust.finding import Evidence, Grade, Level, Measured, Recorded, Review, climbs, graded
 from adpur.trust.recorded import BLIND, TOLERANCE, gap
 
 
@@ -26,14 +26,14 @@ class FirstStep(Review):
     means = "iterating makes it weaker: the loss surface is rough or the steps overshoot"
     advice = "lower step_size or raise eot; a masked gradient looks like this too"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Paired difference to FGSM with 10 copies."""
-        if not climbs(case, record):
+        if not climbs(seen, recorded):
             return Measured(Grade.INFO, BLIND)
-        attack = case.trial.attack
-        weak = _again(case, replace(case.trial, attack=OneStep(attack.eps, attack.norm)))
-        low = gap(record.largest, weak).low
-        shares = [o.correct.mean() for o in (_same(record.largest, weak), weak)]
+        attack = seen.trial.attack
+        weak = _again(seen, replace(seen.trial, attack=OneStep(attack.eps, attack.norm)))
+        low = gap(recorded.largest, weak).low
+        shares = [o.correct.mean() for o in (_same(recorded.largest, weak), weak)]
         return graded(low > TOLERANCE, f"{shares[0]:.1%} against FGSM's {shares[1]:.1%}")
 
 
@@ -45,19 +45,19 @@ class Undefended(Review):
     means = "the attack does not even break the classifier alone"
     advice = "mend the attack (steps, step_size) before believing the defence"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Accuracy of the bare classifier; twice the steps if it is above chance."""
-        if isinstance(case.deployed.purifier, Identity):
+        if isinstance(seen.deployed.purifier, Identity):
             return Measured(Grade.INFO, "this is the bare classifier")
-        nets = case.deployed.networks
-        bare = Defense(Still(), nets, case.deployed.rows, case.deployed.workers)
-        trial = Trial(bare, case.trial.attack, random=bare.random(case.x))
-        found = _again(case, trial, bare)
+        nets = seen.deployed.networks
+        bare = Defense(Still(), nets, seen.deployed.rows, seen.deployed.workers)
+        trial = Trial(bare, seen.trial.attack, random=bare.random(seen.images.x))
+        found = _again(seen, trial, bare)
         share = mean_accuracy(found.correct)
         text = f"{share.value:.1%} of {len(found.images)} images hold without purification"
-        if not _above_chance(share, _classes(case)):
+        if not _above_chance(share, _classes(seen)):
             return Measured(Grade.PASS, text)
-        longer = _again(case, replace(trial, attack=_harder(trial.attack, 2)), bare)
+        longer = _again(seen, replace(trial, attack=_harder(trial.attack, 2)), bare)
         moved = gap(found, longer).low > TOLERANCE
         return (
             Measured(Grade.WARN, text)
@@ -75,16 +75,16 @@ class LargeEps(Review):
     means = "a ball that holds every image does not break it: gradients are masked"
     advice = "look at T8 and T9; try a query attack"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Attack at both radii, steps in proportion."""
-        if not climbs(case, record):
+        if not climbs(seen, recorded):
             return Measured(Grade.INFO, BLIND)
-        norm, pixels = case.trial.attack.norm, case.x[0].numel()
+        norm, pixels = seen.trial.attack.norm, seen.images.x[0].numel()
         radii = {r: eps for r in (0.5, 1.0) if (eps := norm.reach(r, pixels)) is not None}
         if not radii:
             return Measured(Grade.INFO, f"no eps of {type(norm).__name__} reaches every image")
-        found = {r: mean_accuracy(_again(case, _at(case, e)).correct) for r, e in radii.items()}
-        left = [r for r, share in found.items() if _above_chance(share, _classes(case))]
+        found = {r: mean_accuracy(_again(seen, _at(seen, e)).correct) for r, e in radii.items()}
+        left = [r for r, share in found.items() if _above_chance(share, _classes(seen))]
         return graded(bool(left), ", ".join(f"{r}: {s.value:.1%}" for r, s in found.items()))
 
 
@@ -97,12 +97,12 @@ class Convergence(Review):
     means = "a longer search is stronger: the number is too high"
     advice = "raise what is named, until this check passes"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Paired differences to both."""
-        attack = case.trial.attack
+        attack = seen.trial.attack
         harder = {"steps": _harder(attack, 2), "eot": changed(attack, eot=lambda n: 2 * n)}
         gains = {
-            name: gap(record.largest, _again(case, replace(case.trial, attack=more)))
+            name: gap(recorded.largest, _again(seen, replace(seen.trial, attack=more)))
             for name, more in harder.items()
             if more != attack
         }
@@ -120,45 +120,44 @@ class FixedNoise(Review):
     means = "an attack that fails on one known function is broken (Carlini et al. 2019)"
     advice = "mend the gradient (T9); randomness is not what stops this attack"
 
-    def review(self, case: Case, record: Record) -> Measured:
+    def review(self, seen: Evidence, recorded: Recorded) -> Measured:
         """Accuracy under replay against the block's."""
-        foreign = isinstance(case.deployed.networks.classifier, Seeded)
-        if not climbs(case, record) or not case.bench.random or foreign:
+        foreign = isinstance(seen.deployed.networks.classifier, Seeded)
+        if not climbs(seen, recorded) or not seen.draws.random or foreign:
             return Measured(Grade.INFO, f"deterministic, {BLIND}, or noise that nobody can know")
-        replay = replace(case.trial, knowledge=Knowledge(pool=1))
-        fixed = _again(case, replay)
-        low = gap(fixed, record.largest).low
-        shares = fixed.correct.mean(), _same(record.largest, fixed).correct.mean()
+        replay = replace(seen.trial, knowledge=Knowledge(pool=1))
+        fixed = _again(seen, replay)
+        low = gap(fixed, recorded.largest).low
+        shares = fixed.correct.mean(), _same(recorded.largest, fixed).correct.mean()
         return graded(low > TOLERANCE, f"{shares[0]:.1%} fixed, {shares[1]:.1%} fresh")
 
 
 RETRIED = (FirstStep(), Undefended(), LargeEps(), Convergence(), FixedNoise())
 
 
-def _again(case: Case, trial: Trial, deployed: Defense | None = None) -> Outcome:
-    """The outcome of another trial on the case's images."""
-    target = deployed if deployed is not None else case.deployed
-    draws = min(case.bench.draws, 5)  # images count here, not draws
-    bench = Bench(draws, 1, trial.random if deployed is not None else case.bench.random)
-    trial = replace(trial, cosine=0)
-    return Outcome.of(trial.judged(case.x, case.y, case.noise, bench, target).scores)
+def _again(seen: Evidence, trial: Trial, deployed: Defense | None = None) -> Outcome:
+    """The outcome of another trial on the images at hand."""
+    target = deployed if deployed is not None else seen.deployed
+    draws = min(seen.draws.evaluate, 5)  # images count here, not draws
+    few = Draws(draws, 1, trial.random if deployed is not None else seen.draws.random)
+    return Outcome.of(judge(target, seen.images, few, replace(trial, cosine=0)).scores)
 
 
 def _harder(attack: Attack, factor: int) -> Attack:
     return changed(attack, steps=lambda n: factor * n)
 
 
-def _at(case: Case, eps: float) -> Trial:
+def _at(seen: Evidence, eps: float) -> Trial:
     """The trial at another radius."""
-    attack = case.trial.attack
+    attack = seen.trial.attack
     scale = eps / attack.eps if attack.eps else 1.0
     wider = changed(attack, eps=lambda e: eps, step_size=lambda s: s * scale)
-    return replace(case.trial, attack=wider)
+    return replace(seen.trial, attack=wider)
 
 
-def _classes(case: Case) -> int:
-    nets, rows = case.deployed.networks, case.deployed.rows
-    return logits_in_calls(nets, case.x[:1], case.noise[:1], rows).shape[1]
+def _classes(seen: Evidence) -> int:
+    nets, rows, one = seen.deployed.networks, seen.deployed.rows, seen.images.first(1)
+    return logits_in_calls(nets, one.x, one.noise, rows).shape[1]
 
 
 def _above_chance(share: Estimate, classes: int) -> bool:

@@ -9,8 +9,9 @@ from attack_cases import CASES, DIFFPURE, KINDS, SSNI, Case, affine, oracle
 from problems import images
 
 from adpur import Identity, Noise, Purifier, Threat
-from adpur.judging.judge import Bench, Found, judge
+from adpur.judging.judge import Draws, judge
 from adpur.judging.scoreboard import Outcome
+from adpur.judging.trial import Examples, Trial
 from adpur.threat.trace import Trace
 
 each_attack = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -51,15 +52,11 @@ def test_a_batch_is_its_images_alone(case: Case, norm: Threat, purifier: Purifie
 
 @each_attack
 def test_without_a_radius_the_judged_matrix_is_the_clean_one(case: Case) -> None:
-    x, base, attack = images(6, torch.float32), oracle(), case.quick(0.0, case.norms[0])
-
-    def search(x, y, noise, knowledge, trace):  # type: ignore[no-untyped-def]
-        return Found(attack.run(replace(base, noise=noise, trace=trace), x))
-
-    scene = (base.defense, x, base.y, Noise(torch.arange(6)), Bench(draws=8, select=4))
+    base, attack = oracle(), case.quick(0.0, case.norms[0])
+    scene = Examples(images(6, torch.float32), base.y, Noise(torch.arange(6)))
+    trials = None, Trial(base.defense, attack, random=base.random)
     clean, null = (
-        Outcome.of(v.scores)
-        for v in (judge(*scene), judge(*scene, search=search, norm=attack.norm))
+        Outcome.of(judge(base.defense, scene, Draws(8, select=4), trial).scores) for trial in trials
     )
     assert np.array_equal(null.predictions, clean.predictions)
     assert np.array_equal(null.mean_logits, clean.mean_logits)

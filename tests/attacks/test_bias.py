@@ -6,7 +6,7 @@ import pytest
 from noisy import IMAGES, Toy
 
 from adpur import APGD, DLR, L2, PGD, Attack, Linf, Margin, Norm, Worst, aa_fixed, aa_legacy, rand
-from adpur.judging.judge import Bench, Verdict, judge
+from adpur.judging.judge import Verdict
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.statistics import paired_difference
 
@@ -21,7 +21,7 @@ def toy() -> Toy:
 @cache
 def clean(draws: int = 20) -> Outcome:
     own = toy()
-    return Outcome.of(judge(own.defense, own.x, own.y, own.noise, Bench(draws, 10)).scores)
+    return Outcome.of(own.judged(draws=draws).scores)
 
 
 @cache
@@ -54,7 +54,7 @@ def nulls(norm: Norm) -> list[Attack]:
 def test_the_null_attack_is_exact_for_every_attack_and_estimand(norm: Norm) -> None:
     own, plain = (
         toy(),
-        Outcome.of(judge(toy().defense, toy().x, toy().y, toy().noise, Bench(4, 2)).scores),
+        Outcome.of(toy().judged(draws=4).scores),
     )
     found = [Outcome.of(own.judged(attack, draws=4).scores) for attack in nulls(norm)]
     for each in [*found, Outcome.union(found)]:

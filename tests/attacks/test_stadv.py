@@ -1,6 +1,6 @@
 """Flows: what they make of images, how the judge knows them again, and the attack that finds them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -13,6 +13,7 @@ from adpur import (
     L2,
     SPSA,
     Assuming,
+    Attack,
     ConfigError,
     Flow,
     Identity,
@@ -21,11 +22,14 @@ from adpur import (
     Margin,
     Noise,
     OneStep,
+    Oracle,
     StAdv,
+    Threat,
     spsa_1280,
 )
 from adpur.attacks.stadv import unevenness, variation
-from adpur.judging.judge import Bench, Found, Verdict, judge
+from adpur.judging.judge import Draws, Verdict, judge
+from adpur.judging.trial import Examples, Trial
 from adpur.threat.flow import explained, furthest, half, pulled, warped
 from adpur.threat.trace import Trace
 
@@ -132,13 +136,23 @@ def test_the_first_step_is_the_best_of_a_linear_loss() -> None:
         assert (most >= (grad * warped(x, flows(x, 0.3, seed))).sum(1) - 1e-12).all()
 
 
+@dataclass(frozen=True)
+class Returns(Attack):
+    """Answers with an image made before, whatever it is."""
+
+    image: Tensor
+    eps: float = 0.3
+    norm: Threat = Flow()
+
+    def run(self, oracle: Oracle, x: Tensor) -> Tensor:
+        return self.image
+
+
 def judged(image: Tensor, eps: float = 0.3) -> tuple[Verdict, Trace]:
-    base, x, trace = oracle(DIFFPURE), images(6), Trace(6)
-    verdict = judge(
-        base.defense, x, base.y, Noise(torch.arange(6)), Bench(3, 2), lambda *args: Found(image),
-        norm=Flow(), eps=eps, trace=trace,
-    )  # fmt: skip
-    return verdict, trace
+    base, trace = oracle(DIFFPURE), Trace(6)
+    scene = Examples(images(6), base.y, Noise(torch.arange(6)))
+    trial = Trial(base.defense, Returns(image, eps))
+    return judge(base.defense, scene, Draws(3, 2), trial, trace), trace
 
 
 def test_the_judge_scores_no_image_it_cannot_verify() -> None:

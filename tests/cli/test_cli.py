@@ -213,7 +213,7 @@ def test_a_fraction_is_a_number(away: Path) -> None:
     (away / "frac.yaml").write_text(text.replace("eps: 0.2", "eps: 8/255"))
     cli = parse("test", ["-c", "frac", "--trainer.logger=false"])
     blocks = [c for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
-    assert [a.eps for b in blocks for a in b.attacks] == [8 / 255] * 2
+    assert [a.eps for b in blocks for a in b.block.attacks] == [8 / 255] * 2
 
 
 def test_knowledge_is_written_by_its_name_or_its_settings(away: Path) -> None:
@@ -226,7 +226,9 @@ def test_knowledge_is_written_by_its_name_or_its_settings(away: Path) -> None:
     (away / "own.yaml").write_text(text.replace(said, "{pool: 3, streams: [LEVEL]}"))
     for name, last in (("replay_digits", Knowledge(8)), ("own", Knowledge(3, {Stream.LEVEL}))):
         cli = parse("test", ["-c", name, "--trainer.logger=false"])
-        known = [c.knowledge for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"]
+        known = [
+            c.block.knowledge for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"
+        ]
         assert known[-1] == last
         assert [k.name for k in known[:3]] == ["white-box", "white-box", "DW-both"]
 
@@ -255,8 +257,12 @@ def test_chosen_rows_keep_their_blocks_and_have_a_folder_of_their_own() -> None:
 
     cli = parse("test", ["-c", "purifiers_digits", "--trainer.logger=false", "--only=gns,ddim"])
     assert list(cli.model.rows) == ["gns", "ddim"]
-    blocks = {c.name: c.only for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"}
-    assert blocks == {"bpda": None, "pgd": None, "surrogate": ["gns"]}
+    blocks = {
+        c.block.name: c.block.rows
+        for c in cli.trainer.callbacks
+        if type(c).__name__ == "Robustness"
+    }
+    assert blocks == {"bpda": None, "pgd": None, "surrogate": ("gns",)}
     assert cli.folder == Path("runs/purifiers_digits-gns,ddim")
 
 
@@ -269,8 +275,10 @@ def test_a_sweep_becomes_rows_wherever_its_row_is_named() -> None:
     assert list(cli.model.rows) == ["undefended", *names, "ssni-n", "addt"]
     last = cli.model.rows["diffpure t=60 eta=0"].purifier
     assert last.level.t == 60 and last.step.eta == 0
-    blocks = {c.name: c for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"}
-    assert blocks["bpda"].only == [*names, "ssni-n", "addt"]
+    blocks = {
+        c.block.name: c.block for c in cli.trainer.callbacks if type(c).__name__ == "Robustness"
+    }
+    assert blocks["bpda"].rows == (*names, "ssni-n", "addt")
 
 
 @pytest.mark.parametrize("file", sorted(shipped_configs().glob("*.yaml")), ids=lambda f: f.stem)

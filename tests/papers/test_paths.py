@@ -146,11 +146,11 @@ def test_geometry_has_its_closed_form() -> None:
 
 
 def test_the_walk_is_that_of_the_replayed_noise() -> None:
-    """One known draw, whatever the bench; without replay, each of the evaluation's."""
+    """One known draw, however many are asked for; without replay, each of the evaluation's."""
     one = subject(Diffusion(Constant(60), Strided(30)), gradient=BPDA())
     replayed, fresh = (PathGeometry(replay=r).ask([one]).rows for r in (True, False))
     assert [row[5] for row in replayed] != [row[5] for row in fresh]
-    many = replace(one, bench=one.bench._replace(draws=9))
+    many = replace(one, draws=one.draws._replace(evaluate=9))
     assert list(PathGeometry().ask([many]).rows) == list(replayed)
 
 

@@ -53,7 +53,7 @@ def transferred() -> Subject:
     one = subject(DDPM)
     bare = Defense(Identity(), one.defense.networks, 8)
     block = one.blocks[0]
-    return replace(one, blocks=(replace(block, trial=replace(block.trial, defense=bare)),))
+    return replace(one, blocks=(replace(block, source="bare"),), sources={"bare": bare})
 
 
 @pytest.mark.parametrize("asked", OWN_NOISE, ids=lambda a: type(a).__name__)
@@ -64,7 +64,7 @@ def test_an_attack_on_another_row_is_not_this_rows(asked: Analysis) -> None:
 
 def test_a_source_that_does_not_draw_is_attacked_as_one_that_does_not() -> None:
     one = transferred()
-    assert one.bench.random and not one.trial().random
+    assert one.draws.random and not one.trial().random
     assert subject(DDPM).trial().random
 
 
@@ -83,9 +83,8 @@ def test_nobody_knows_the_noise_of_a_classifier_that_draws(asked: Analysis) -> N
     one = subject(DDPM)
     nets = Networks(Seeded(LinearClassifier()), WavyDenoiser())
     defense = Defense(DDPM, nets, 8)
-    block = replace(one.blocks[0], trial=replace(one.blocks[0].trial, defense=defense))
     with pytest.raises(ConfigError, match="draws by itself, and nobody can know"):
-        asked.ask([replace(one, defense=defense, blocks=(block,))])
+        asked.ask([replace(one, defense=defense)])
 
 
 def test_a_step_of_every_pixel_is_not_an_l2_radius() -> None:

@@ -87,18 +87,18 @@ def test_each_point_is_attacked_and_judged_with_its_own_purifier() -> None:
 
 def test_what_does_not_draw_becomes_random_with_a_purifier_that_does() -> None:
     still = subject(Identity(), 2)
-    still = replace(still, bench=still.bench._replace(random=False))
-    assert not with_purifier(still, Identity()).bench.random
-    assert with_purifier(still, Diffusion(Constant(60), Strided(30))).bench.random
+    still = replace(still, draws=still.draws._replace(random=False))
+    assert not with_purifier(still, Identity()).draws.random
+    assert with_purifier(still, Diffusion(Constant(60), Strided(30))).draws.random
 
 
 def test_a_transferred_block_still_attacks_its_source() -> None:
     one = forgetful(fixed(500))
     other = Defense(Identity(), networks(FORGETFUL), rows=8)
-    block = replace(one.blocks[0], trial=replace(one.blocks[0].trial, defense=other))
-    moved = with_purifier(replace(one, blocks=(block,)), fixed(1000))
-    assert moved.blocks[0].trial.defense is other
-    assert with_purifier(one, fixed(0)).blocks[0].trial.defense.purifier == fixed(0)
+    block = replace(one.blocks[0], source="bare")
+    moved = with_purifier(replace(one, blocks=(block,), sources={"bare": other}), fixed(1000))
+    assert moved.trial().defense is other
+    assert with_purifier(one, fixed(0)).trial().defense.purifier == fixed(0)
     clean, robust = measured(At("row", 0, moved))  # the deployed one is judged
     assert (clean.outcome.correct == robust.outcome.correct).all()
 
@@ -107,7 +107,7 @@ def test_several_blocks_share_what_is_clean_unless_their_noise_is_known() -> Non
     one = forgetful(fixed(500))
     second = replace(one.blocks[0], name="bpda")
     known = replace(one.blocks[0], name="replay")
-    known = replace(known, trial=replace(known.trial, knowledge=Knowledge(1)))
+    known = replace(known, knowledge=Knowledge(1))
     point = At("row", 1, replace(one, blocks=(*one.blocks, second, known)))
     assert [j.attack for j in measured(point)] == ["clean", "pgd"]
     told = [j.attack for j in measured(point, None)]
@@ -155,7 +155,7 @@ def test_only_the_attack_has_more_replicates() -> None:
     first, second = column(answer, "percent right", attack="clean")
     assert first == second
     still = subject(Identity(), 4, HARD)
-    flat = EotAccuracy((1, 3)).ask([replace(still, bench=still.bench._replace(random=False))])
+    flat = EotAccuracy((1, 3)).ask([replace(still, draws=still.draws._replace(random=False))])
     assert column(flat, "attack queries", attack="pgd") == [2, 2]
 
 

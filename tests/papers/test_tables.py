@@ -97,9 +97,7 @@ def test_every_table_instantiates(table: reproduce.Table, away: Path) -> None:
     assert made.folder == Path("runs") / table.file.stem
     if table.stage == "test":
         assert set(made.model.rows) == rows(read(table))
-        for block in made.trainer.callbacks:
-            if isinstance(block, adpur.Robustness):
-                block.setup(made.trainer, made.model, "test")
+        made.model.read_blocks(made.trainer.callbacks, made.datamodule.classes)
 
 
 @pytest.mark.slow

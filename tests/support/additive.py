@@ -5,10 +5,10 @@ from problems import SHAPE, GaussianDenoiser, LinearClassifier, images
 from torch import Tensor, nn
 
 from adpur import PGD, Attack, Defense, Networks, Noise, Purifier, one_shot
-from adpur.judging.judge import Bench
-from adpur.judging.trial import Block, Trial
+from adpur.judging.judge import Draws
+from adpur.judging.trial import AttackBlock, Examples
 from adpur.papers.revpure.theorem.noisy import CENTRE, Unmoved
-from adpur.papers.subject import Images, Subject
+from adpur.papers.subject import Subject
 
 
 def additive(classifier: nn.Module, n: int, sigma: float, count: int, attack: Attack) -> Subject:
@@ -16,9 +16,9 @@ def additive(classifier: nn.Module, n: int, sigma: float, count: int, attack: At
     purifier = one_shot(2 * sigma, clamp=False)  # diffused on [-1, 1], where lengths double
     defense = Defense(purifier, Networks(classifier, Unmoved(n)), rows=64)
     x = torch.full((count, 1, 1, n), CENTRE, dtype=torch.float64)
-    images = Images(x, torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count)))
-    blocks = (Block("row", "pgd", Trial(defense, attack), (attack.eps,)),)
-    return Subject("row", defense, Bench(4, 1, True), images, blocks)
+    images = Examples(x, torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count)))
+    blocks = (AttackBlock("pgd", attack),)
+    return Subject("row", defense, Draws(4, 1, True), images, blocks)
 
 
 class Centred(nn.Module):
@@ -36,9 +36,9 @@ def affine(purifier: Purifier, count: int, attack: Attack) -> Subject:
     """A defence affine in x under any noise, of images away from the ends of the range."""
     defense = Defense(purifier, Networks(Centred(), GaussianDenoiser(0.0)), rows=8)
     x = 0.3 + 0.4 * images(count)
-    keyed = Images(x, defense.networks.classifier(x).argmax(1), Noise(torch.arange(count)))
-    blocks = (Block("row", "pgd", Trial(defense, attack), (attack.eps,)),)
-    return Subject("row", defense, Bench(4, 1, True), keyed, blocks)
+    keyed = Examples(x, defense.networks.classifier(x).argmax(1), Noise(torch.arange(count)))
+    blocks = (AttackBlock("pgd", attack),)
+    return Subject("row", defense, Draws(4, 1, True), keyed, blocks)
 
 
 def stepwise(steps: int, eps: float = 0.1, eot: int = 2) -> PGD:

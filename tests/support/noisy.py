@@ -11,10 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adpur import Attack, Defense, Exact, Identity, Knowledge, Networks, Noise, Oracle, Stream
-from adpur.judging.judge import Bench, Found, Verdict, judge
+from adpur import Attack, Defense, Exact, Identity, Networks, Noise, Oracle, Stream
+from adpur.judging.judge import Draws, Verdict, judge
+from adpur.judging.trial import Examples, Trial
 from adpur.purify.base import Context, Levels, Purified
-from adpur.threat.trace import Trace
 
 SHAPE = (3, 16, 16)
 IMAGES = 64
@@ -73,14 +73,8 @@ class Toy:
         view = Exact().view(self.defense.purifier)
         return Oracle(self.defense, view, self.y, self.noise, random=random, **kwargs)
 
-    def judged(self, attack: Attack, draws: int = 20, eps: float | None = None) -> Verdict:
-        """What `judge` says of an attack."""
-
-        def search(x: Tensor, y: Tensor, noise: Noise, known: Knowledge, trace: Trace) -> Found:
-            return Found(attack.run(replace(self.oracle(), knowledge=known, trace=trace), x))
-
-        radius = attack.eps if eps is None else eps
-        bench = Bench(draws, 10)
-        return judge(
-            self.defense, self.x, self.y, self.noise, bench, search, norm=attack.norm, eps=radius
-        )
+    def judged(self, attack: Attack | None = None, draws: int = 20) -> Verdict:
+        """What `judge` says of an attack, or of the clean images."""
+        trial = None if attack is None else Trial(self.defense, attack)
+        images = Examples(self.x, self.y, self.noise)
+        return judge(self.defense, images, Draws(draws, 10), trial)

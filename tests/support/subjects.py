@@ -5,9 +5,9 @@ from problems import images, networks
 
 from adpur import PGD, Attack, Defense, Exact, GradientMode, Knowledge, Noise, Purifier
 from adpur.diffusion.denoiser import Denoiser
-from adpur.judging.judge import Bench
-from adpur.judging.trial import Block, Trial
-from adpur.papers.subject import Images, Subject
+from adpur.judging.judge import Draws
+from adpur.judging.trial import AttackBlock, Examples
+from adpur.papers.subject import Subject
 
 
 def subject(
@@ -25,7 +25,7 @@ def subject(
     x = images(count, dtype)
     y = defense.networks.classifier(x).argmax(1)
     search = attack if attack is not None else PGD(eps=0.1, steps=2, eot=2)
-    block = Block(row, "pgd", Trial(defense, search, gradient, knowledge), (search.eps,))
+    block = AttackBlock("pgd", search, gradient, knowledge)
     return Subject(
-        row, defense, Bench(4, 1, True), Images(x, y, Noise(torch.arange(count))), (block,)
+        row, defense, Draws(4, 1, True), Examples(x, y, Noise(torch.arange(count))), (block,)
     )

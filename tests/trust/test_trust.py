@@ -42,10 +42,10 @@ from adpur import (
     Strided,
 )
 from adpur.judging.arithmetic import Computed
-from adpur.judging.judge import Bench, judge
+from adpur.judging.judge import Draws, judge
 from adpur.judging.scoreboard import Outcome
-from adpur.judging.trial import Trial
-from adpur.trust.finding import Case, Finding, Grade, Level, Measured, Record
+from adpur.judging.trial import Examples, Trial
+from adpur.trust.finding import Evidence, Finding, Grade, Level, Measured, Recorded
 from adpur.trust.report import Findings, probes, read_report, reviews
 
 PGD8 = PGD(eps=0.3, steps=8, eot=2)
@@ -67,21 +67,21 @@ def examined(
     networks = Networks(classifier or LinearClassifier(), WavyDenoiser())
     defense = Defense(purifier, networks, 32)
     y = LinearClassifier()(X).argmax(1)
-    noise = Noise(torch.arange(len(X)), seed=2)
-    bench = Bench(draws, 4, defense.random(X))
-    trial = Trial(defense, replace(attack, eps=max(radii)), gradient, random=bench.random)
+    scene = Examples(X, y, Noise(torch.arange(len(X)), seed=2))
+    asked = Draws(draws, 4, defense.random(X))
+    trial = Trial(defense, replace(attack, eps=max(radii)), gradient, random=asked.random)
 
     def outcome(trial: Trial) -> Outcome:
-        return Outcome.of(trial.judged(X, y, noise, bench, defense).scores)
+        return Outcome.of(judge(defense, scene, asked, trial).scores)
 
-    clean = Outcome.of(judge(defense, X, y, noise, bench, knowledge=trial.knowledge).scores)
+    clean = outcome(Trial(defense, knowledge=trial.knowledge))
     attacked = {r: outcome(replace(trial, attack=replace(attack, eps=r))) for r in radii}
     compared = {n: outcome(replace(t, defense=defense)) for n, t in (others or {}).items()}
-    case = Case("row", "block", trial, defense, X, y, noise, bench)
-    record = Record(clean, attacked, compared, computed)
-    said = {c: c.probe(case) for c in probes(Level.FULL) if only in (None, c.check)}
-    read = {c: c.review(case, record) for c in reviews(Level.FULL) if only in (None, c.check)}
-    return {c.check: c.found(case, measured) for c, measured in (said | read).items()}
+    seen = Evidence("row", "block", trial, defense, scene, asked)
+    record = Recorded(clean, attacked, compared, computed)
+    said = {c: c.probe(seen) for c in probes(Level.FULL) if only in (None, c.check)}
+    read = {c: c.review(seen, record) for c in reviews(Level.FULL) if only in (None, c.check)}
+    return {c.check: c.found(seen, measured) for c, measured in (said | read).items()}
 
 
 def bad(found: dict[str, Finding]) -> set[str]:
@@ -294,19 +294,18 @@ def test_what_fails_before_the_run_stops_it(tmp_path: Path) -> None:
 def test_what_failed_is_asked_again(tmp_path: Path) -> None:
     manifest = tmp_path / "manifest.json"
     manifest.write_text('{"sha256": "one"}')
-    check, case = probes(Level.QUICK)[0], Case("bare", "pgd", *[None] * 6)  # type: ignore[arg-type]
-    assert not Findings(tmp_path).knows(check, case)
+    check, seen = probes(Level.QUICK)[0], Evidence("bare", "pgd", *[None] * 4)  # type: ignore[arg-type]
+    assert not Findings(tmp_path).knows(check, seen)
     for grade in (Grade.FAIL, Grade.PASS):
-        Findings(tmp_path).add(check.found(case, Measured(grade, "")), 1.0)
-        assert Findings(tmp_path).knows(check, case) is (grade is Grade.PASS)
+        Findings(tmp_path).add(check.found(seen, Measured(grade, "")), 1.0)
+        assert Findings(tmp_path).knows(check, seen) is (grade is Grade.PASS)
     manifest.write_text('{"sha256": "two"}')
-    assert not Findings(tmp_path).knows(check, case)
+    assert not Findings(tmp_path).knows(check, seen)
     assert read_report(tmp_path).level is Level.NONE
 
 
 def test_a_row_that_only_looked_deterministic_is_refused() -> None:
     defense = Defense(DIFFPURE, Networks(LinearClassifier(), WavyDenoiser()), 8)
+    scene = Examples(X, LinearClassifier()(X).argmax(1), Noise(torch.arange(16)))
     with pytest.raises(ConfigError, match="random: true"):
-        judge(
-            defense, X, LinearClassifier()(X).argmax(1), Noise(torch.arange(16)), Bench(4, 2, False)
-        )
+        judge(defense, scene, Draws(4, 2, False))

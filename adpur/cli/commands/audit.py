@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from adpur.cli.beside import beside
 from adpur.cli.defaults import default_loggers, quiet
 from adpur.errors import ConfigError
 from adpur.judging.protocol import DRAWS, IMAGES, NAME, SQUARE
@@ -22,7 +23,6 @@ from adpur.lit.data.sets import Cifar10, Digits
 from adpur.lit.run.trainer import Trainer
 from adpur.lit.test.evaluation import Evaluation
 from adpur.lit.test.figures import Gallery
-from adpur.lit.test.progress import Progress
 from adpur.lit.test.protocol import StandardV1
 from adpur.lit.test.row import Row, blind_rows
 from adpur.models.classifiers import Classifier
@@ -57,7 +57,7 @@ def main(argv: Sequence[str]) -> int:
     trainer = Trainer(
         accelerator=args.device, devices=1, default_root_dir=str(folder),
         logger=default_loggers("test", folder), enable_checkpointing=False,
-        callbacks=[standard, Gallery(), Progress()],
+        callbacks=beside("test", [standard, Gallery()]),
     )  # fmt: skip
     if blind := blind_rows(networks, data, args.rows, trainer.strategy.root_device):
         standard.queries = True

@@ -1,7 +1,6 @@
 """The curve that matters, while training: the accuracy a defence keeps under attack."""
 
 import lightning.pytorch as pl
-import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
 
@@ -11,8 +10,8 @@ from adpur.attacks.pgd import PGD
 from adpur.defense.defense import ROWS, Defense
 from adpur.defense.gradient import Exact, GradientMode
 from adpur.errors import ConfigError
-from adpur.judging.judge import Bench, Verdict, judge
-from adpur.judging.trial import Trial
+from adpur.judging.judge import Draws, Verdict, judge
+from adpur.judging.trial import Examples, Trial
 from adpur.keyed.noise import Noise
 from adpur.lit.data.base import Batch
 from adpur.lit.fit.first import FirstImages
@@ -58,7 +57,7 @@ class RobustValidation(FirstImages):
         super().__init__(images, every)
         self.purifier, self.attack, self.knowledge = purifier, attack, knowledge
         self.gradient, self.lent, self.rows = gradient, networks, rows
-        self.bench = Bench(draws, select=1)
+        self.draws = Draws(draws, select=1)
         self.metrics = {"val/clean_acc": MeanMetric(), "val/robust_acc": MeanMetric()}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
@@ -73,7 +72,7 @@ class RobustValidation(FirstImages):
         with borrowed(module, train=False):
             verdicts = self._judged(module, batch)
         for metric, verdict in zip(self.metrics.values(), verdicts, strict=True):
-            metric.to(module.device).update(_correct(verdict).to(module.device))
+            metric.to(module.device).update(verdict.correct.float().to(module.device))
 
     def found(self) -> dict[str, Tensor]:
         """Shares of images and draws."""
@@ -82,16 +81,12 @@ class RobustValidation(FirstImages):
             metric.reset()
         return found
 
-    def _judged(self, module: Training, batch: Batch) -> tuple[Verdict, Verdict]:
+    def _judged(self, module: Training, batch: Batch) -> tuple[Verdict, ...]:
         x, y, index = batch
-        defense, noise = self._defense(module), Noise(index, module.seed)
-        trial = Trial(defense, self.attack, self.gradient, self.knowledge)
-        clean = judge(defense, x, y, noise, self.bench, knowledge=self.knowledge)
-        return clean, trial.judged(x, y, noise, self.bench)
+        defense, images = self._defense(module), Examples(x, y, Noise(index, module.seed))
+        clean = Trial(defense, knowledge=self.knowledge)
+        attacked = Trial(defense, self.attack, self.gradient, self.knowledge)
+        return tuple(judge(defense, images, self.draws, trial) for trial in (clean, attacked))
 
     def _defense(self, module: Training) -> Defense:
         return Defense(self.purifier, module.networks(self.lent), self.rows)
-
-
-def _correct(verdict: Verdict) -> Tensor:
-    return torch.tensor([float(p == s.label) for s in verdict.scores for p in s.predictions])

@@ -22,7 +22,7 @@ BRIEFLY = 2.0
 class Watch(pl.Callback):
     """Ends this process when another of the run has died, been killed or stopped on an error.
 
-    Part of `adpur.lit.run.trainer.Trainer`; does nothing for a single process.
+    Part of every run (`adpur.cli.beside`); does nothing for a single process.
     """
 
     def __init__(self) -> None:

@@ -1,18 +1,15 @@
-"""Lightning's Trainer, with three of its traps closed."""
+"""Lightning's Trainer, with two of its traps closed."""
 
 from typing import Any
 
 import lightning.pytorch as pl
-
-from adpur.lit.run.lost import Watch
 
 
 class Trainer(pl.Trainer):
     """`lightning.pytorch.Trainer` for adpur's stages; every argument of it works.
 
     Declared here because Lightning's own annotations turn `limit_test_batches: 1` into 1.0, all
-    batches, when read from YAML; inference mode, in which no attack can run, is off; and a lost
-    process ends the others.
+    batches, when read from YAML; and inference mode, in which no attack can run, is off.
     """
 
     def __init__(
@@ -32,4 +29,3 @@ class Trainer(pl.Trainer):
             inference_mode=inference_mode,
             **kwargs,
         )
-        self.callbacks.insert(0, Watch())  # type: ignore[attr-defined]

@@ -14,14 +14,12 @@ from adpur.defense.defense import Defense
 from adpur.judging.judge import CHECKED
 from adpur.judging.records import describe, digest
 from adpur.judging.scoreboard import Column
-from adpur.judging.trial import Block, Trial
+from adpur.judging.trial import AttackBlock, Trial
 from adpur.keyed.noise import Noise
 from adpur.keyed.rows import calls_everywhere
 from adpur.lit.cores import idle_cores, peak_memory
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.test.evaluation import Evaluation
-from adpur.lit.test.protocol import StandardV1
-from adpur.lit.test.robustness import Robustness
 from adpur.models.networks import Networks
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
@@ -105,9 +103,7 @@ class Estimate:
     def __init__(self, trainer: pl.Trainer, model: Evaluation, data: ImageData) -> None:
         self.model, self.data, self.device = model, data, trainer.strategy.root_device
         model.to(self.device)
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, Robustness | StandardV1):
-                callback.setup(trainer, model, "test")
+        model.read_blocks(trainer.callbacks, data.classes)  # type: ignore[attr-defined]
         for defense in model.defenses.values():
             defense.workers = model.workers or idle_cores(trainer)
         self._asked: dict[str, Asked] = {}
@@ -116,8 +112,9 @@ class Estimate:
 
     def columns(self) -> Iterator[tuple[Column, Cost]]:
         """What each column will cost for all images, as soon as it is measured."""
-        blocks = {c: block for block in self.model.attacks.values() for c in block.columns}
-        pooled = {block.clean: block.trial.knowledge for block in blocks.values()}
+        placed = self.model.placed()
+        blocks = {column: block for block, row in placed for column in block.columns(row)}
+        pooled = {block.clean(row): block.knowledge for block, row in placed}
         for column in self.model.columns:
             if column in blocks:
                 once = self._attacked(column, blocks[column])
@@ -125,10 +122,9 @@ class Estimate:
                 once = self._judged(column.row, self.x, pooled.get(column, Knowledge()))
             yield column, once.times(len(self.data.subset))
 
-    def _attacked(self, column: Column, block: Block) -> Cost:
+    def _attacked(self, column: Column, block: AttackBlock) -> Cost:
         """One image of a column: its attack, and its evaluation at an attacked image."""
-        bench = self.model.bench(column.row, self.x)
-        trial = block.at(column.eps, bench.random)
+        trial = self.model.trial(block, column.row, column.eps, self.x)
         found, x, total = self._asked_by(trial), self.x, Cost()
         norm, eps = trial.attack.norm, trial.attack.eps
         if found.gradients:
@@ -152,9 +148,9 @@ class Estimate:
 
     def _judged(self, row: str, x: Tensor, knowledge: Knowledge) -> Cost:
         """The evaluation and selection draws of one image."""
-        bench, known = self.model.bench(row, x), knowledge.each()[0]
-        draws = known.draws(bench.draws)
-        once = draws + bench.select if bench.random else min(CHECKED, draws) + 1
+        wanted, known = self.model.draws_of(row, x), knowledge.each()[0]
+        draws = known.draws(wanted.evaluate)
+        once = draws + wanted.select if wanted.random else min(CHECKED, draws) + 1
         return self._predicted(self.model.defenses[row], x, once * knowledge.seeds)
 
     def _predicted(self, row: Defense, x: Tensor, wanted: int) -> Cost:

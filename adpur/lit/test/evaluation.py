@@ -1,7 +1,8 @@
 """The test stage: every row clean, and whatever attack blocks the callbacks add."""
 
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from adpur.defense.defense import ROWS, Defense
 from adpur.errors import ConfigError
 from adpur.judging.chance import at_chance
-from adpur.judging.judge import Bench, Search, Verdict, judge, unattacked
+from adpur.judging.judge import Draws, Verdict, judge
 from adpur.judging.records import Records, describe
 from adpur.judging.scoreboard import Column, Outcome
-from adpur.judging.trial import Block
+from adpur.judging.trial import AttackBlock, Examples, Trial
 from adpur.keyed.noise import Noise
 from adpur.lit.cores import idle_cores
 from adpur.lit.data.base import Batch, ImageData
@@ -26,17 +27,23 @@ from adpur.lit.test.row import Row, check_rows
 from adpur.lit.test.trust import TrustReport
 from adpur.models.gate import named
 from adpur.models.networks import Networks
-from adpur.threat.ball import Linf, Threat
-from adpur.threat.knowledge import Knowledge
 from adpur.threat.trace import Trace
 from adpur.trust.finding import Level
+
+
+class AttackCallback(pl.Callback, ABC):
+    """A callback that attacks every batch, in blocks that an `Evaluation` learns at the start."""
+
+    @abstractmethod
+    def blocks(self, rows: Mapping[str, Row], classes: int) -> list[AttackBlock]:
+        """Its attack blocks, for a table of these rows and data of so many classes."""
 
 
 class Evaluation(pl.LightningModule):
     """Accuracy of every row on the same images under the same evaluation keys.
 
-    `Robustness` callbacks add attack columns. Results are records on disk first; what is already
-    there is not computed again.
+    `Robustness` callbacks bring the attack blocks; the columns they make are this module's. Results
+    are records on disk first; what is already there is not computed again.
 
     Args:
         networks: named networks.
@@ -89,25 +96,38 @@ class Evaluation(pl.LightningModule):
                 row.purifier, networks[row.network], rows, ensemble=row.ensemble
             )
         self.networks = nn.ModuleDict(networks)
-        self.columns: list[Column] = []
-        self.blocks: dict[str, Any] = {}
-        self.attacks: dict[tuple[str, str], Block] = {}
+        self.columns = [Column(name) for name in defenses]
+        self.blocks: dict[str, AttackBlock] = {}
         self.outcomes: dict[Column, Outcome] = {}
         self.tell: Callable[[str], None] = lambda text: None
         self.mixed = False
         """Whether to go on where another kind of device, precision or release of torch began."""
         self.meet: Callable[[], None] = lambda: self.trainer.strategy.barrier()
-        for name in defenses:
-            self.declare(Column(name))
+        self.report = TrustReport(self.trust)
 
-    def configure_callbacks(self) -> list[pl.Callback]:
-        """The trust report comes by itself."""
-        return [] if self.trust is Level.NONE else [TrustReport(self.trust)]
+    def setup(self, stage: str) -> None:
+        """Learn the blocks of the run's callbacks, the same on every process."""
+        if stage == "test":
+            callbacks: list[pl.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+            self.read_blocks(callbacks, self.data.classes)
 
-    def declare(self, column: Column) -> None:
-        """Announce a column, the same on every process, before the first batch."""
-        if column not in self.columns:
-            self.columns.append(column)
+    def read_blocks(self, callbacks: Iterable[pl.Callback], classes: int) -> None:
+        """Learn the attack blocks of a run, and with them every column there will be."""
+        self.blocks, self.columns = {}, [Column(name) for name in self.rows]
+        for callback in callbacks:
+            if isinstance(callback, AttackCallback):
+                for block in callback.blocks(self.rows, classes):
+                    self._admit(block.on(self.rows))
+
+    def _admit(self, block: AttackBlock) -> None:
+        """Refuse what would mean nothing or stands for two things, else make its columns."""
+        if self.blocks.setdefault(block.name, block).described() != block.described():
+            raise ConfigError(f"two Robustness blocks are named {block.name!r}; names must differ")
+        for row in block.rows or ():
+            block.check(row, self.defenses[block.attacked(row)])
+            for column in (block.clean(row), *block.columns(row)):
+                if column not in self.columns:
+                    self.columns.append(column)
 
     def on_test_start(self) -> None:
         """Claim the run folder or refuse, then read what is there."""
@@ -116,9 +136,7 @@ class Evaluation(pl.LightningModule):
                 f"expected precision 32-true, got {self.trainer.precision}: autocast would reach "
                 "the clean column alone"
             )
-        told, self.classes = check_rows(
-            self.defenses, self.attacks.values(), self.data, self.device
-        )
+        told, self.classes = check_rows(self.defenses, self.placed(), self.data, self.device)
         if self.trainer.is_global_zero:
             print("".join(f"{line}\n" for line in told), end="")
         self.records = Records(Path(self.trainer.default_root_dir))
@@ -168,7 +186,7 @@ class Evaluation(pl.LightningModule):
         return {
             "defenses": describe(self.rows),
             "networks": self._weights(),
-            "attacks": self.blocks,
+            "attacks": self.described(),
             "data": identity.of_data(self.data),
             "draws": self.draws,
             "select": self.select,
@@ -176,19 +194,33 @@ class Evaluation(pl.LightningModule):
             "seed": self.seed,
         } | identity.of_session(self.defenses, self.device)
 
+    def described(self) -> dict[str, Any]:
+        """The attack blocks by name, as records hold them."""
+        return {name: block.described() for name, block in self.blocks.items()}
+
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Clean accuracy of every row."""
         for name in self.defenses:
             self.judge(Column(name), batch)
 
-    def judge(
-        self,
-        column: Column,
-        batch: Batch,
-        search: Search = unattacked,
-        knowledge: Knowledge = Knowledge(),
-        norm: Threat = Linf(),
-    ) -> None:
+    def placed(self) -> list[tuple[AttackBlock, str]]:
+        """Every block on each of its rows, in the order of the callbacks."""
+        return [(block, row) for block in self.blocks.values() for row in block.rows or ()]
+
+    def trials(self, name: str, x: Tensor) -> Iterator[tuple[Column, Trial]]:
+        """Every column of a block, with what makes it; its clean columns first in each row."""
+        block = self.blocks[name]
+        for row in block.rows or ():
+            yield block.clean(row), Trial(self.defenses[row], knowledge=block.knowledge)
+            for column in block.columns(row):
+                yield column, self.trial(block, row, column.eps, x)
+
+    def trial(self, block: AttackBlock, row: str, eps: float, x: Tensor) -> Trial:
+        """A block on a row at a radius; `x` as in `draws_of`."""
+        attacked = block.attacked(row)
+        return block.trial(self.defenses[attacked], eps, self.draws_of(attacked, x).random)
+
+    def judge(self, column: Column, batch: Batch, trial: Trial | None = None) -> None:
         """Score the images of a batch that the records lack (`adpur.judging.judge.judge`)."""
         with torch.inference_mode(False):
             x, y, index = (part.clone() for part in batch)
@@ -198,7 +230,7 @@ class Evaluation(pl.LightningModule):
                 return
             self.heed()
             start = time.perf_counter()
-            x, y, noise = x[todo], y[todo], Noise(index[todo], self.seed)
+            images = Examples(x[todo], y[todo], Noise(index[todo], self.seed))
 
             def tell(text: str) -> None:
                 self.heed()
@@ -206,21 +238,21 @@ class Evaluation(pl.LightningModule):
 
             with named(f"row {column.row!r}"):
                 verdict = judge(
-                    self.defenses[column.row], x, y, noise, self.bench(column.row, x), search,
-                    knowledge, norm, column.eps, Trace(len(x), tell),
+                    self.defenses[column.row], images, self.draws_of(column.row, images.x), trial,
+                    Trace(len(images.x), tell),
                 )  # fmt: skip
-            self._keep(column, noise.index, x, verdict)
+            self._keep(column, images, verdict)
             if self.store and not column.clean:  # before the rows, which say that all is done
-                self.records.store(column, noise.index, verdict.adversarial, y)
+                self.records.store(column, images.noise.index, verdict.adversarial, images.y)
             self.records.add(column, verdict.scores)
-            self.records.time(column, len(x), time.perf_counter() - start)
+            self.records.time(column, len(images.x), time.perf_counter() - start)
 
-    def bench(self, row: str, like: Tensor) -> Bench:
-        """How a row's images are judged; whether it is random is measured once."""
+    def draws_of(self, row: str, x: Tensor) -> Draws:
+        """The draws of a row's images; whether they differ is measured once, as `x` is shaped."""
         if row not in self._random:
             said = self.rows[row].random
-            self._random[row] = said if said is not None else self.defenses[row].random(like)
-        return Bench(self.draws, self.select, self._random[row])
+            self._random[row] = said if said is not None else self.defenses[row].random(x)
+        return Draws(self.draws, self.select, self._random[row])
 
     def _done(self, column: Column, index: list[int]) -> list[int]:
         """Images that need no work: recorded and, where that is asked for, stored."""
@@ -234,6 +266,14 @@ class Evaluation(pl.LightningModule):
         """Stop for SIGTERM now: Lightning looks between batches only, and never after the last."""
         if self.trainer.received_sigterm:
             raise SIGTERMException
+
+    def on_test_epoch_start(self) -> None:
+        """Probe every block; whatever fails here stops the run before its hours are spent."""
+        self.report.probe(self)
+
+    def on_test_end(self) -> None:
+        """Ask the rest of the trust report, of the records."""
+        self.report.review(self)
 
     def on_test_epoch_end(self) -> None:
         """Read what every process recorded: no collective, so no backend, can lose a row.
@@ -258,14 +298,15 @@ class Evaluation(pl.LightningModule):
             start_runs(self.trainer.loggers, self.rows, self.records.identity)
         log_columns(self.trainer.loggers, self.outcomes)
         log_rows(
-            self.trainer.loggers, self.outcomes, self.blocks, self.records, self._weights(),
+            self.trainer.loggers, self.outcomes, self.described(), self.records, self._weights(),
             older=lambda: identity.older_prints(self.defenses),
         )  # fmt: skip
 
-    def _keep(self, column: Column, index: Tensor, x: Tensor, verdict: Verdict) -> None:
+    def _keep(self, column: Column, images: Examples, verdict: Verdict) -> None:
+        index = images.noise.index
         chosen = torch.isin(index.cpu(), self.data.first(self.gallery))
-        found, image = verdict.adversarial, verdict.purified
-        kept = {"index": index, "clean": x, "adversarial": found, "purified": image}
+        x_adv, purified = verdict.adversarial, verdict.purified
+        kept = {"index": index, "clean": images.x, "adversarial": x_adv, "purified": purified}
         self.records.keep(column, {k: v.cpu()[chosen] for k, v in kept.items()})
 
     def _weights(self) -> dict[str, dict[str, str]]:

@@ -1,20 +1,24 @@
 """`adpur-standard-v1` as a callback: the one line a paper should quote."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import lightning.pytorch as pl
 
 from adpur.attacks.attack import differentiates
-from adpur.errors import ConfigError
-from adpur.judging.protocol import APPROXIMATE, NAME, parts
+from adpur.judging import protocol
+from adpur.judging.protocol import APPROXIMATE, EXACT, NAME, SQUARE
+from adpur.judging.trial import AttackBlock
 from adpur.lit.data.base import Batch
-from adpur.lit.test.evaluation import Evaluation
-from adpur.lit.test.robustness import Robustness
+from adpur.lit.test.evaluation import AttackCallback
+from adpur.lit.test.robustness import evaluated
+from adpur.lit.test.row import Row
 from adpur.purify.base import Identity
 from adpur.threat.ball import Linf, Norm
 
 
-class StandardV1(pl.Callback):
+class StandardV1(AttackCallback):
     """adpur's default protocol, version 1. Its budgets are part of its name and have no knobs.
 
     White-box, fresh noise everywhere, every image attacked by every block, in `norm` at `eps`:
@@ -40,25 +44,24 @@ class StandardV1(pl.Callback):
         self, eps: float = 8 / 255, norm: Norm = Linf(), only: list[str] | None = None
     ) -> None:
         self.eps, self.norm, self.only = eps, norm, only
-        self.blocks: list[Robustness] = []
         self.queries = False
         """Whether only blocks that ask for no gradient can run; it is no number of v1 then."""
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Declare the blocks; BPDA where there is something to differentiate past."""
-        if not isinstance(pl_module, Evaluation):
-            raise ConfigError(f"{NAME} belongs in the callbacks of a run of adpur.Evaluation")
-        rows = self.only if self.only is not None else list(pl_module.rows)
-        bare = {n for n, row in pl_module.rows.items() if isinstance(row.purifier, Identity)}
-        purified = [row for row in rows if row not in bare]
-        classes = trainer.datamodule.classes  # type: ignore[attr-defined]
-        self.blocks = [
-            Robustness(name, attack, gradient, only=purified if name == APPROXIMATE else rows)
-            for name, (attack, gradient) in parts(self.eps, self.norm, classes).items()
-            if (purified or name != APPROXIMATE) and not (self.queries and differentiates(attack))
+    def blocks(self, rows: Mapping[str, Row], classes: int) -> list[AttackBlock]:
+        """Three blocks; BPDA only where there is something to differentiate past."""
+        chosen = self.only if self.only is not None else list(rows)
+        bare = {name for name, row in rows.items() if isinstance(row.purifier, Identity)}
+        purified = [row for row in chosen if row not in bare]
+        on = {EXACT: chosen, SQUARE: chosen, APPROXIMATE: purified}
+        return [
+            replace(block, rows=tuple(on[block.name]))
+            for block in protocol.blocks(self.eps, self.norm, classes)
+            if on[block.name] and not (self.queries and differentiates(block.attack))
         ]
-        for block in self.blocks:
-            block.setup(trainer, pl_module, stage)
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Refuse a run that evaluates nothing."""
+        evaluated(pl_module, NAME)
 
     def on_test_batch_end(
         self,
@@ -70,5 +73,7 @@ class StandardV1(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch in every block."""
-        for block in self.blocks:
-            block.on_test_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        module = evaluated(pl_module, NAME)
+        for block in self.blocks(module.rows, module.data.classes):
+            for column, trial in module.trials(block.name, batch[0]):
+                module.judge(column, batch, trial)

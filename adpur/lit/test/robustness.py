@@ -1,6 +1,6 @@
 """One attack block, run for every row of an evaluation."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
@@ -8,23 +8,15 @@ import lightning.pytorch as pl
 from adpur.attacks.attack import Attack
 from adpur.defense.gradient import Exact, GradientMode
 from adpur.errors import ConfigError
-from adpur.judging.records import Described, describe
-from adpur.judging.scoreboard import CLEAN
-from adpur.judging.threats import UNION
-from adpur.judging.trial import Block, Trial, unknowable
+from adpur.judging.trial import AttackBlock
 from adpur.lit.data.base import Batch
-from adpur.lit.test.evaluation import Evaluation
+from adpur.lit.test.evaluation import AttackCallback, Evaluation
+from adpur.lit.test.row import Row
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.oracle import LevelGradient
 
-DEFAULTS = {
-    "gradient": Exact(), "knowledge": Knowledge(), "levels": LevelGradient(), "cosine": 0,
-    "source": None,
-}  # fmt: skip
-"""What a described block means that lacks a setting: what `Robustness` does without it."""
 
-
-class Robustness(pl.Callback):
+class Robustness(AttackCallback):
     """Robust accuracy under one attack, one way of differentiating and one state of knowledge.
 
     Every image is attacked, correct or not; the result is judged by `Evaluation`.
@@ -55,67 +47,20 @@ class Robustness(pl.Callback):
         cosine: int = 0,
         source: str | None = None,
     ) -> None:
-        if name.startswith((CLEAN, UNION)):
-            raise ConfigError(
-                f"a Robustness block cannot be named {name!r}: {CLEAN} and {UNION} are columns of "
-                "their own"
-            )
-        self.name = name
-        self.gradient = gradient
-        self.knowledge = knowledge
-        self.only = only
-        self.levels = levels
-        self.cosine = cosine
-        self.source = source
-        if source is not None and cosine:
-            raise ConfigError(
-                f"block {name!r}: cosine compares with the exact gradient of the row attacked, "
-                "which an attacker with a source does not have; leave one of them out"
-            )
-        radii = eps if eps is not None else [attack.eps]
-        if not radii:
+        if eps is not None and not eps:
             raise ConfigError(f"block {name!r}: eps lists no radius; leave it out for the attack's")
-        self.attacks = [replace(attack, eps=float(e)) for e in radii]  # type: ignore[type-var]
+        self.block = AttackBlock(
+            name, attack, gradient, knowledge, tuple(map(float, eps or ())),
+            None if only is None else tuple(only), levels, cosine, source,
+        )  # fmt: skip
+
+    def blocks(self, rows: Mapping[str, Row], classes: int) -> list[AttackBlock]:
+        """The one."""
+        return [self.block]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Declare this block's columns, or say which row it cannot find."""
-        module = _evaluation(pl_module)
-        named = {*(self.only or ()), *([self.source] if self.source is not None else [])}
-        if unknown := named - set(module.rows):
-            raise ConfigError(
-                f"block {self.name!r}: no row named {', '.join(sorted(unknown))}; "
-                f"there is: {', '.join(module.rows)}"
-            )
-        described = {
-            "attacks": self.attacks,
-            "gradient": self.gradient,
-            "knowledge": self.knowledge,
-            "levels": self.levels,
-            "cosine": self.cosine,
-            "source": self.source,
-            "only": self._rows(module),
-        }
-        told = Described.of(describe(described), DEFAULTS)
-        if module.blocks.setdefault(self.name, told) != told:
-            raise ConfigError(f"two Robustness blocks are named {self.name!r}; names must differ")
-        for row in self._rows(module):
-            defense = module.defenses[self._attacked(row)]
-            view = self.gradient.view(defense.purifier)
-            view.check(defense.networks, defense.networks.shape)
-            if unknowable(defense, self.knowledge):
-                raise ConfigError(
-                    f"block {self.name!r}: row {row!r} draws by itself, and nobody can know that "
-                    "noise; use knowledge: adpur.white_box"
-                )
-            self.levels.check(view)
-            trial = Trial(
-                defense, self.attacks[0], self.gradient, self.knowledge, self.levels,
-                cosine=self.cosine,
-            )  # fmt: skip
-            block = Block(row, self.name, trial, tuple(attack.eps for attack in self.attacks))
-            module.attacks[row, self.name] = block
-            for column in (block.clean, *block.columns):
-                module.declare(column)
+        """Refuse a run that evaluates nothing."""
+        evaluated(pl_module, "Robustness")
 
     def on_test_batch_end(
         self,
@@ -127,25 +72,15 @@ class Robustness(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Attack the batch in every row at every radius."""
-        module = _evaluation(pl_module)
-        for row in self._rows(module):
-            block = module.attacks[row, self.name]
-            module.judge(block.clean, batch, knowledge=self.knowledge)
-            for column in block.columns:
-                trial = block.at(column.eps, module.bench(self._attacked(row), batch[0]).random)
-                module.judge(column, batch, trial.search, self.knowledge, trial.attack.norm)
-
-    def _rows(self, module: Evaluation) -> list[str]:
-        return self.only if self.only is not None else list(module.rows)
-
-    def _attacked(self, row: str) -> str:
-        """The row whose defence the attack queries."""
-        return self.source if self.source is not None else row
+        module = evaluated(pl_module, "Robustness")
+        for column, trial in module.trials(self.block.name, batch[0]):
+            module.judge(column, batch, trial)
 
 
-def _evaluation(module: pl.LightningModule) -> Evaluation:
+def evaluated(module: pl.LightningModule, callback: str) -> Evaluation:
+    """The module of a run, if it is one that a callback with attack blocks belongs in."""
     if not isinstance(module, Evaluation):
         raise ConfigError(
-            "Robustness belongs in the callbacks of a run whose model is adpur.Evaluation"
+            f"{callback} belongs in the callbacks of a run whose model is adpur.Evaluation"
         )
     return module

@@ -9,7 +9,7 @@ from adpur.attacks.attack import differentiates
 from adpur.defense.defense import Defense
 from adpur.defense.ensemble import Ensemble, Single
 from adpur.errors import ConfigError
-from adpur.judging.trial import Block
+from adpur.judging.trial import AttackBlock
 from adpur.lit.data.base import ImageData
 from adpur.models.gate import Seen, first_look, named
 from adpur.models.networks import Networks
@@ -38,7 +38,10 @@ class Row:
 
 
 def check_rows(
-    defenses: Mapping[str, Defense], blocks: Iterable[Block], data: ImageData, device: torch.device
+    defenses: Mapping[str, Defense],
+    placed: Iterable[tuple[AttackBlock, str]],
+    data: ImageData,
+    device: torch.device,
 ) -> tuple[list[str], dict[str, int]]:
     """Refuse images, labels or attacks that a row's classifier cannot take.
 
@@ -57,12 +60,12 @@ def check_rows(
                 looks[key] = first_look(defense.networks, image, index, defense.rows)
             classes[row] = looks[key].classes
             told += check_labels(classes[row], data)
-    for block in blocks:
-        attacked = block.trial.defense
+    for block, row in placed:
+        attacked = defenses[block.attacked(row)]
         blind = looks[id(attacked.networks), attacked.rows].blind
-        if blind and (differentiates(block.trial.attack) or block.trial.cosine):
+        if blind and (differentiates(block.attack) or block.cosine):
             raise ConfigError(
-                f"block {block.name!r}, row {block.row!r}: no gradient reaches the images: {blind}"
+                f"block {block.name!r}, row {row!r}: no gradient reaches the images: {blind}"
                 f"; {REMAIN}, or take the step that lets none through out of the classifier into a "
                 "purifier, and differentiate past it with gradient: adpur.BPDA"
             )

@@ -15,8 +15,8 @@ from adpur.attacks.attack import changed
 from adpur.attacks.pgd import PGD
 from adpur.errors import ConfigError
 from adpur.judging.statistics import Estimate
-from adpur.judging.trial import Trial
-from adpur.papers.subject import Images, Subject, silent
+from adpur.judging.trial import Examples, Trial
+from adpur.papers.subject import Subject, silent
 from adpur.threat.knowledge import Knowledge, dw_both, white_box
 
 AT_ONCE = 4096
@@ -69,7 +69,7 @@ def iterates(subject: Subject, trial: Trial) -> Tensor:
 
 
 def losses(
-    trial: Trial, images: Images, x: Tensor, draws: int, tell: Callable[[str], None] = silent
+    trial: Trial, images: Examples, x: Tensor, draws: int, tell: Callable[[str], None] = silent
 ) -> Tensor:
     """Cross-entropy `(P, B)` of the deployed defence at P versions `(P, B, C, H, W)` of B images.
 
@@ -85,7 +85,7 @@ def losses(
     return torch.cat(found).double().cpu()
 
 
-def gradient(trial: Trial, images: Images, copies: int) -> Tensor:
+def gradient(trial: Trial, images: Examples, copies: int) -> Tensor:
     """Mean gradient `(B, C, H, W)` over `copies` draws at the clean images."""
     oracle = trial.oracle(images.y, images.noise, trial.knowledge.each()[0])
     return oracle.value_and_grad(images.x, 0, copies)[1]

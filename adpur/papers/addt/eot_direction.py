@@ -7,6 +7,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from adpur.errors import ConfigError
+from adpur.judging.judge import judge
 from adpur.judging.scoreboard import Outcome
 from adpur.judging.statistics import Estimate, mean_accuracy
 from adpur.papers.addt.directions import DW_BOX, attacker, average, gradient
@@ -79,14 +80,15 @@ class EotDirection(Analysis):
 
     def _with(self, subject: Subject, copies: int, aim: Tensor, moved: Tensor) -> Bought:
         """Against the known draw's gradient `aim` and final perturbation `moved`."""
-        x, y, noise = subject.images
         subject.tell(f"{subject.row}: {copies} copies")
         trial = attacker(subject, self.block, white_box(), copies)
-        verdict = trial.judged(x, y, noise, subject.bench)
+        verdict = judge(subject.defense, subject.images, subject.draws, trial)
         return Bought(
             mean_accuracy(Outcome.of(verdict.scores).correct),
             average(cosine(gradient(trial, subject.images, copies).double(), aim.double()), -1, 1),
-            average(cosine((verdict.adversarial - x).double(), moved.double()), -1, 1),
+            average(
+                cosine((verdict.adversarial - subject.images.x).double(), moved.double()), -1, 1
+            ),
         )
 
     def _curve(self, name: str, at: Sequence[Estimate]) -> Series:

@@ -78,13 +78,13 @@ class KnowledgeAccuracy(Analysis):
             yield strided(subject, stride)
 
     def _measured(self, subject: Subject) -> Measured:
-        (x, y, noise), bench = subject.images, subject.bench
-        clean, nfe = _accuracy(judge(subject.defense, x, y, noise, bench))
+        asked = subject.defense, subject.images, subject.draws
+        clean, nfe = _accuracy(judge(*asked))
         found = {CLEAN: clean}
         for name, knowledge in self._attackers().items():
             subject.tell(f"{subject.row}, {nfe:g} calls: {name}")
             trial = subject.knowing(subject.own(self.block), knowledge)
-            found[name], _ = _accuracy(trial.judged(x, y, noise, bench))
+            found[name], _ = _accuracy(judge(*asked, trial))
         return Measured(subject.row, nfe, found)
 
     def _attackers(self) -> dict[str, Knowledge]:

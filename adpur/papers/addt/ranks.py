@@ -11,9 +11,10 @@ from adpur.addt.case import Case
 from adpur.addt.cgpo import addt_paper
 from adpur.addt.tally import Tally, shown
 from adpur.errors import ConfigError
+from adpur.judging.trial import Examples
 from adpur.keyed.noise import Noise, Source, Stream
 from adpur.papers.analysis import Analysis, Answer, Cell, only, purifying
-from adpur.papers.subject import Images, Subject
+from adpur.papers.subject import Subject
 from adpur.report.draw.figures import binned_ranks, rank_histograms
 from adpur.types import to_signed
 
@@ -59,7 +60,7 @@ class RankHistograms(Analysis):
         rows = _table(subject.row, counts, pixels)
         return Answer(heading, rows, rank_histograms(counts, pixels))
 
-    def _counted(self, subject: Subject, images: Images) -> NDArray[np.int64]:
+    def _counted(self, subject: Subject, images: Examples) -> NDArray[np.int64]:
         """Counts `(3, C, HW)`."""
         search, tally = addt_paper(self.unit, self.high, steps=self.steps), Tally(1.0)
         size = subject.defense.rows
@@ -71,7 +72,7 @@ class RankHistograms(Analysis):
         return counts
 
 
-def _posed(subject: Subject, images: Images) -> tuple[Case, Noise]:
+def _posed(subject: Subject, images: Examples) -> tuple[Case, Noise]:
     """A training batch as CGPO gets it, and its keys."""
     nets, noise = subject.defense.networks, images.noise.fold(source=Source.TRAIN)
     share = noise.uniform(images.x.flatten(1)[:, 0].double(), Stream.TIME)

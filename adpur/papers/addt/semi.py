@@ -82,12 +82,12 @@ class SemiLoss(Analysis):
 
     def _eighth(self, subject: Subject) -> float:
         block = subject.block(self.block)
-        if not isinstance(block.trial.attack.norm, Linf):
+        if not isinstance(block.attack.norm, Linf):
             raise ConfigError(
                 f"expected --eps, a step of every pixel, since the radii of {block.name!r} are not "
-                f"of Linf but of {block.trial.attack.norm}"
+                f"of Linf but of {block.attack.norm}"
             )
-        return max(block.radii) / 8
+        return block.largest / 8
 
     def _along(self, subject: Subject, sigma: Tensor, k: Tensor, pool: int) -> list[Estimate]:
         """Mean losses over the images at every k."""

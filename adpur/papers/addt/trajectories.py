@@ -100,7 +100,7 @@ class Trajectories(Analysis):
         restarted = images._replace(noise=images.noise.fold(restart=run))
         path = iterates(replace(subject, images=restarted), trial)
         subject.tell(f"{subject.row}: run {run + 1} of {self.runs}, {setting.name}")
-        loss = losses(trial, images, path, subject.bench.draws)
+        loss = losses(trial, images, path, subject.draws.evaluate)
         return path.flatten(1), loss[:, 0]
 
 

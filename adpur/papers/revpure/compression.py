@@ -10,13 +10,14 @@ from torch import Tensor
 
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
+from adpur.judging.judge import judge
 from adpur.keyed.noise import Noise
 from adpur.keyed.rows import mapped
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.charts.compressions import Points, compressions
 from adpur.papers.paths import draws, parts, perturbations, purified, signs_length
 from adpur.papers.ssni.norms import banded, spread
-from adpur.papers.subject import Subject, right
+from adpur.papers.subject import Subject
 from adpur.purify.base import Context
 from adpur.threat.ball import L2, Linf
 
@@ -96,7 +97,7 @@ class Compression(Analysis):
 
     def _length(self, subject: Subject, eps: float) -> float:
         """The L2 length of a perturbation of this radius."""
-        norm = subject.block(self.block).trial.attack.norm if subject.blocks else Linf()
+        norm = subject.block(self.block).attack.norm if subject.blocks else Linf()
         if not isinstance(norm, Linf | L2):
             raise ConfigError(f"expected a block in Linf or L2, got {norm}; choose it by --block")
         return eps if isinstance(norm, L2) else signs_length(subject.images.x, eps)
@@ -114,9 +115,9 @@ class Compression(Analysis):
     def _right(self, subject: Subject) -> Tensor:
         """Share of evaluation draws of each attacked image that are right `(B,)`."""
         subject.tell(f"{subject.row}: attack")
-        images, trial = subject.images, subject.trial(self.block)
-        verdict = trial.judged(*images, subject.bench, subject.defense)
-        return right(verdict).double().mean(1)
+        trial = subject.trial(self.block)
+        verdict = judge(subject.defense, subject.images, subject.draws, trial)
+        return verdict.correct.double().mean(1)
 
 
 def rate(subject: Subject, length: float, count: int) -> Tensor:

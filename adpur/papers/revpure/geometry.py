@@ -80,7 +80,7 @@ def walked(subject: Subject, trial: Trial) -> Walked:
     moved = (found != images.x).flatten(1).any(1)
     if not moved.any():
         raise ConfigError(f"row {subject.row!r}: the attack moved no image")
-    x, keys = found[moved], trial.knowledge.evaluate(images.noise[moved], subject.bench.draws)
+    x, keys = found[moved], trial.knowledge.evaluate(images.noise[moved], subject.draws.evaluate)
     clean = to_signed(images.x[moved])
     direction = to_signed(x) - clean
 

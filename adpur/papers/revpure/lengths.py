@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from adpur.diffusion.grid import Grid, Subsequence
 from adpur.errors import ConfigError
+from adpur.judging.trial import Trial
 from adpur.papers.analysis import Analysis, Answer
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import At, around, having, over, with_purifier
@@ -94,7 +95,9 @@ def replayed(subject: Subject, known: bool = True) -> Subject:
     """The row with every block's attacker knowing all noise, if he is to (RevPure Algorithm 1)."""
     if not known:
         return subject
-    blocks = (replace(b, trial=subject.knowing(b.trial, replay())) for b in subject.blocks)
+    if subject.blocks:  # refuse noise that nobody can know
+        subject.knowing(Trial(subject.defense), replay())
+    blocks = (replace(block, knowledge=replay()) for block in subject.blocks)
     return replace(subject, blocks=tuple(blocks))
 
 

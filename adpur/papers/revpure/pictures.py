@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from adpur.errors import ConfigError
+from adpur.judging.trial import Examples
 from adpur.keyed.rows import in_calls
 from adpur.papers.analysis import Analysis, Answer, Cell, purifying
 from adpur.papers.charts.strips import Strip, strips
 from adpur.papers.paths import walk
 from adpur.papers.revpure.geometry import known
-from adpur.papers.subject import Images, Subject
+from adpur.papers.subject import Subject
 from adpur.types import to_unit
 
 
@@ -82,7 +83,7 @@ class PurificationStrips(Analysis):
 
 def _called(subject: Subject, x: Tensor) -> Tensor:
     """The class of images as they stand, clamped as they are drawn."""
-    images: Images = subject.images
+    images: Examples = subject.images
     with torch.no_grad():
         shown = x.clamp(0, 1).to(images.x.device)
         (logits,) = in_calls(

@@ -6,17 +6,16 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from adpur.attacks.attack import Attack
 from adpur.attacks.onestep import OneStep
 from adpur.defense.gradient import Exact
 from adpur.errors import ConfigError
-from adpur.judging.judge import Search, judge, unattacked
+from adpur.judging.judge import judge
 from adpur.judging.statistics import Estimate, mean_accuracy
-from adpur.judging.trial import Block, Trial
+from adpur.judging.trial import AttackBlock, Trial
 from adpur.papers.analysis import Analysis, Answer
 from adpur.papers.charts.points import Dots, beside
 from adpur.papers.ssni.norms import Spread, spread
-from adpur.papers.subject import Subject, right
+from adpur.papers.subject import Subject
 from adpur.threat.compare import both_gradients, cosine
 from adpur.threat.trace import Trace
 
@@ -84,39 +83,35 @@ class GradientAgreement(Analysis):
         figure = beside([f"{one.row}, {one.block}" for one in found], _panels(found))
         return Answer((*heading, "measure", "value", "low", "high"), rows, figure)
 
-    def _of(self, subject: Subject) -> Sequence[Block]:
+    def _of(self, subject: Subject) -> Sequence[AttackBlock]:
         return [subject.block(name) for name in self.blocks] if self.blocks else subject.blocks
 
 
-def agreement(subject: Subject, block: Block, copies: int = 10, whole: bool = False) -> Agreement:
+def agreement(
+    subject: Subject, block: AttackBlock, copies: int = 10, whole: bool = False
+) -> Agreement:
     """Ask one block: gradients are means over `copies` draws, the same for both modes."""
     x, y, noise = subject.images
-    gradient, eps, own = block.trial.gradient, max(block.radii), block.trial.attack
-    attack: Attack = OneStep(eps, own.norm, copies)
-    if whole:
-        attack = replace(own, eps=eps)  # type: ignore[type-var]
-    trial = replace(block.trial, attack=attack, random=subject.draws_of(block), cosine=0)
+    gradient, eps, norm = block.gradient, block.largest, block.attack.norm
+    trial = subject.at(block, eps)
+    if not whole:
+        trial = replace(trial, attack=OneStep(eps, norm, copies))
     one, other = both_gradients(trial.oracle(y, noise, trial.knowledge.each()[0]), x, copies)
-    clean, found = (_right(subject, trial, search) for search in (unattacked, trial.search))
-    best = replace(trial, gradient=Exact()).search
-    exact = found if gradient.exact else _right(subject, trial, best)
+    unattacked = Trial(subject.defense, knowledge=trial.knowledge)
+    clean, found = (_right(subject, t) for t in (unattacked, trial))
+    exact = found if gradient.exact else _right(subject, replace(trial, gradient=Exact()))
     return Agreement(
-        block.row, block.name, type(gradient).__name__, type(own.norm).__name__, eps, len(x),
+        subject.row, block.name, type(gradient).__name__, type(norm).__name__, eps, len(x),
         _told(cosine(one, other)),
         float((one.sign() == other.sign())[other != 0].double().mean()),
         _lost(clean, found), _lost(clean, exact),
     )  # fmt: skip
 
 
-def _right(subject: Subject, trial: Trial, search: Search) -> Tensor:
+def _right(subject: Subject, trial: Trial) -> Tensor:
     """Whether each draw of each image is classified right `(B, N)`."""
-    (x, y, noise), attack = subject.images, trial.attack
-    trace = Trace(len(x), lambda text: subject.tell(f"{subject.row}: {text}"))
-    verdict = judge(
-        subject.defense, x, y, noise, subject.bench, search, trial.knowledge, attack.norm,
-        attack.eps, trace,
-    )  # fmt: skip
-    return right(verdict)
+    trace = Trace(len(subject.images.x), lambda text: subject.tell(f"{subject.row}: {text}"))
+    return judge(subject.defense, subject.images, subject.draws, trial, trace).correct
 
 
 def _told(values: Tensor) -> Spread:

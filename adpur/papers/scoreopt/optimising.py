@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from adpur.attacks.attack import changed
 from adpur.errors import ConfigError
-from adpur.judging.trial import Block
+from adpur.judging.trial import AttackBlock
 from adpur.papers.analysis import Analysis, Answer
 from adpur.papers.subject import Subject
 from adpur.papers.sweeps import At, having, over, with_purifier
@@ -134,15 +134,14 @@ def _with(subject: Subject, **settings: object) -> Subject:
     return with_purifier(subject, replaced(subject.defense.purifier, ScoreOpt, change))
 
 
-def _averaging(block: Block, eot: int) -> Block:
-    own = block.trial.attack
+def _averaging(block: AttackBlock, eot: int) -> AttackBlock:
+    own = block.attack
     if changed(own, eot=lambda n: n + 1) == own:
         raise ConfigError(
             f"block {block.name!r}: expected an attack with eot, got {type(own).__name__}; leave "
             "the block out with --blocks"
         )
-    attack = changed(own, eot=lambda _: eot)
-    return replace(block, trial=replace(block.trial, attack=attack))
+    return replace(block, attack=changed(own, eot=lambda _: eot))
 
 
 def _short(objective: Objective) -> str:

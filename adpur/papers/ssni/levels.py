@@ -9,7 +9,8 @@ from torch import Tensor
 
 from adpur.diffusion.reverse import Seen
 from adpur.judging.judge import judge
-from adpur.papers.subject import Images, Subject, right
+from adpur.judging.trial import Examples, Trial
+from adpur.papers.subject import Subject
 from adpur.papers.sweeps import with_purifier
 from adpur.purify.base import replaced
 from adpur.purify.levels.level import Constant, NoiseLevel
@@ -37,12 +38,12 @@ class AtLevel(NamedTuple):
         return np.asarray(self.share > 0.5)
 
 
-def at_level(subject: Subject, images: Images, known: Knowledge, t: float) -> AtLevel:
+def at_level(subject: Subject, images: Examples, known: Knowledge, t: float) -> AtLevel:
     """Judge images as they are with every noise level of the row at t*."""
     subject.tell(f"{subject.row}: t* {t:g}")
     fixed = replaced(subject.defense.purifier, NoiseLevel, lambda _: Constant(t))
-    one, (x, y, noise) = with_purifier(subject, fixed), images
-    verdict = judge(one.defense, x, y, noise, one.bench, knowledge=known)
+    one, (x, _, noise) = with_purifier(subject, fixed), images
+    verdict = judge(one.defense, images, one.draws, Trial(one.defense, knowledge=known))
     starts = dict[int, Tensor]()
 
     def tap(seen: Seen) -> None:
@@ -53,11 +54,11 @@ def at_level(subject: Subject, images: Images, known: Knowledge, t: float) -> At
         one.defense(x, known.evaluate(noise, 1)[slice(len(x))], tap=tap)
     diffused = torch.stack([starts.get(i, x[i]) for i in range(len(x))])
     margin = np.array([s.margin for s in verdict.scores]).mean(axis=1)
-    draws = right(verdict).double().numpy()
+    draws = verdict.correct.double().numpy()
     return AtLevel(t, draws, margin, diffused.cpu(), verdict.purified.cpu())
 
 
-def own_levels(subject: Subject, images: Images, known: Knowledge) -> list[float]:
+def own_levels(subject: Subject, images: Examples, known: Knowledge) -> list[float]:
     """The t(x) of each image on its first draw; NaN where the row computes none."""
     if subject.defense.purifier.measure is None:
         return [float("nan")] * len(images.x)

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
+from adpur.judging.trial import Examples
 from adpur.keyed.noise import Stream
 from adpur.keyed.rows import in_calls
 from adpur.papers.analysis import Analysis, Answer, purifying
 from adpur.papers.charts.lines import Plot, panels
-from adpur.papers.subject import Images, Subject
+from adpur.papers.subject import Subject
 from adpur.purify.levels.level import ScoreNorm
 from adpur.report.draw.plots import Series
 from adpur.types import to_signed
@@ -59,7 +60,7 @@ class NormOverEps(Analysis):
     def _norms(self, subject: Subject, eps: float) -> Tensor:
         images = subject.images
         found = subject.attacked(subject.trial(self.block, eps)) if eps else images.x
-        known = subject.block(self.block).trial.knowledge.each()[0]
+        known = subject.block(self.block).knowledge.each()[0]
         keys = known.evaluate(images.noise, 1)[slice(len(found))]
         return score_norm(subject, images._replace(x=found, noise=keys))
 
@@ -115,7 +116,7 @@ class NormOverTime(Analysis):
         return Answer(heading, rows, panels(plots))
 
 
-def score_norm(subject: Subject, images: Images) -> Tensor:
+def score_norm(subject: Subject, images: Examples) -> Tensor:
     """Score norms `(B,)` as the row measures them."""
     purifier, nets = subject.defense.purifier, subject.defense.networks
     measure = purifier.measure or ScoreNorm()
@@ -128,7 +129,7 @@ def score_norm(subject: Subject, images: Images) -> Tensor:
     return norm.cpu()
 
 
-def over_time(subject: Subject, images: Images, t: float) -> Tensor:
+def over_time(subject: Subject, images: Examples, t: float) -> Tensor:
     """||score(x_t)|| `(B,)` of images diffused to t."""
     purifier, denoiser = subject.defense.purifier, subject.defense.networks.denoiser
     x = to_signed(purifier.seen(images.x))

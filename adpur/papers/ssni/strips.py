@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 
 from adpur.errors import ConfigError
 from adpur.judging.statistics import mean_accuracy
+from adpur.judging.trial import Examples
 from adpur.papers.analysis import Analysis, Answer, Cell, only
 from adpur.papers.charts.images import Counts, Strip, Tile, strips
 from adpur.papers.ssni.levels import AtLevel, at_level, own_levels
-from adpur.papers.subject import Images, Subject
+from adpur.papers.subject import Subject
 from adpur.papers.sweeps import around, having
 from adpur.purify.diffusion import Diffusion
 from adpur.threat.knowledge import Knowledge
@@ -72,7 +73,7 @@ class LevelStrips(Analysis):
         figure = strips(lines, heads, "t*", _counts(found, smallest))
         return Answer(HEADING, _lines(first, found, own, smallest), figure)
 
-    def _inputs(self, subject: Subject) -> tuple[Images, Knowledge]:
+    def _inputs(self, subject: Subject) -> tuple[Examples, Knowledge]:
         if self.clean:
             return subject.images, Knowledge()
         trial = subject.trial(self.block, self.eps)
@@ -102,7 +103,7 @@ def _spread(smallest: Sequence[float], count: int) -> list[int]:
 
 
 def _strips(
-    subject: Subject, images: Images, found: Sequence[AtLevel], own: Sequence[float], i: int
+    subject: Subject, images: Examples, found: Sequence[AtLevel], own: Sequence[float], i: int
 ) -> list[Strip]:
     index, label = int(images.noise.index[i]), int(images.y[i])
     level = "" if own[i] != own[i] else f"\nt(x) {own[i]:.3g}"

@@ -132,7 +132,7 @@ def test_points_stay_in_the_range() -> None:
     """Images at the end of it; sigma goes both ways."""
     one = additive(HalfSpace(16, 0.0), 16, 1e-9, 1, stepwise(1))
     black = one.images._replace(x=torch.zeros_like(one.images.x))
-    one = type(one)(one.row, one.defense, one.bench, black, one.blocks)
+    one = type(one)(one.row, one.defense, one.draws, black, one.blocks)
     loss = np.array([float(r[3]) for r in SemiLoss(eps=0.05, pool=2, points=3).ask([one]).rows])
     assert loss[0] == pytest.approx(loss[1])  # nothing is below black
     assert loss[2] > loss[1]

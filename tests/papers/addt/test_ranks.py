@@ -10,9 +10,10 @@ from subjects import subject
 from torch import Tensor, nn
 
 from adpur import ConfigError, Constant, Defense, Diffusion, Networks, Noise, Strided
+from adpur.judging.trial import Examples
 from adpur.lit.data.base import Split
 from adpur.papers.addt.ranks import RankHistograms
-from adpur.papers.subject import Images, Subject
+from adpur.papers.subject import Subject
 from adpur.report.draw.figures import binned_ranks
 
 DIFFPURE = Diffusion(Constant(60), Strided(30))
@@ -34,10 +35,10 @@ class Weighted(nn.Module):
 def guided(weight: Tensor) -> Subject:
     """Class 0 throughout: the guide's gradient is a positive multiple of `weight`."""
 
-    def split(name: Split, count: int) -> Images:
+    def split(name: Split, count: int) -> Examples:
         assert name == "train"
         x = torch.full((count, 1, 4, 4), 0.5, dtype=torch.float64)
-        return Images(x, torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count)))
+        return Examples(x, torch.zeros(count, dtype=torch.int64), Noise(torch.arange(count)))
 
     one = subject(DIFFPURE)
     defense = Defense(DIFFPURE, Networks(Weighted(weight), GaussianDenoiser()), rows=64)

@@ -13,6 +13,7 @@ from toy import SSNI
 
 from adpur import L2, PGD, Ancestral, ConfigError, Constant, Diffusion, Linf, Strided
 from adpur.diffusion.schedule import DiscreteVP
+from adpur.judging.judge import judge
 from adpur.papers.paths import draws, purified
 from adpur.papers.revpure.compression import Compression, jacobian, ranked, rate
 
@@ -102,7 +103,7 @@ def test_robustness_stands_beside_it() -> None:
         [0.0125, 0.025, 0.05, 0.1]
     )
     right = {r[3]: float(r[4]) for r in answer.rows if r[1] == "draws right, attacked"}
-    verdict = one.trial().judged(*one.images, one.bench)
+    verdict = judge(one.defense, one.images, one.draws, one.trial())
     for score in verdict.scores:
         assert right[score.index] == np.mean([p == score.label for p in score.predictions])
     (rho,) = (r for r in answer.rows if r[1] == "rank correlation")

@@ -54,7 +54,7 @@ def test_an_unreachable_t_is_refused() -> None:
 def test_all_rounds_get_it() -> None:
     chain = _long(subject(Chain([ROW, replace(ROW, level=Constant(40))])), 20)
     assert [r.level for r in chain.defense.purifier.rounds] == [Constant(20)] * 2  # type: ignore[attr-defined]
-    assert chain.blocks[0].trial.defense is chain.defense
+    assert chain.trial().defense is chain.defense
 
 
 def test_a_subsequence_keeps_t() -> None:
@@ -69,7 +69,7 @@ def test_a_subsequence_keeps_t() -> None:
 
 def test_replay_is_the_attackers_alone() -> None:
     one = replayed(subject(ROW))
-    assert one.blocks[0].trial.knowledge == Knowledge(1)
+    assert one.blocks[0].knowledge == Knowledge(1)
     assert replayed(one, False) is one
 
 

@@ -62,7 +62,7 @@ def test_the_whole_attack_takes_the_place_of_the_step() -> None:
 
 def test_the_table_has_a_line_for_each_measure_of_each_block() -> None:
     one = subject(DIFFPURE, dtype=torch.float32)
-    second = replace(one.block(), name="second", trial=replace(one.block().trial, gradient=BPDA()))
+    second = replace(one.block(), name="second", gradient=BPDA())
     both = replace(one, blocks=(*one.blocks, second))
     answer = GradientAgreement(copies=2).ask([both])
     assert [row[1] for row in answer.rows] == ["pgd"] * 4 + ["second"] * 4

@@ -33,7 +33,7 @@ def test_norms_grow_with_the_radius() -> None:
     """Clean images at the Gaussian's mean have the smallest norm there is."""
     one = subject(DIFFPURE, denoiser=GaussianDenoiser(0.0, 1e-3))
     grey = one.images._replace(x=torch.full_like(one.images.x, 0.5))
-    one = type(one)(one.row, one.defense, one.bench, grey, one.blocks)
+    one = type(one)(one.row, one.defense, one.draws, grey, one.blocks)
     answer = NormOverEps((0.0, 0.05, 0.2)).ask([one])
     assert answer.heading == ("row", "eps", "lower quartile", "median", "upper quartile")
     assert [row[1] for row in answer.rows] == [0.0, 0.05, 0.2]

@@ -1,7 +1,7 @@
 """Classifiers with closed forms, the additive noise before them, and the step that beats them."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from adpur.attacks.attack import Attack
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import VE
 from adpur.threat.ball import L2, Norm
+from adpur.threat.losses import Margin
 from adpur.threat.oracle import Oracle
 
 CENTRE = 0.5
@@ -26,7 +27,8 @@ class Newton(Attack):
 
     def run(self, oracle: Oracle, x: Tensor) -> Tensor:
         """See the class."""
-        return self.norm.project(x + oracle.value_and_grad(x, 0, self.eot)[1], x, self.eps)
+        _, grad = replace(oracle, loss=Margin()).value_and_grad(x, 0, self.eot)
+        return self.norm.project(x + grad, x, self.eps)
 
 
 class Unmoved(Denoiser):

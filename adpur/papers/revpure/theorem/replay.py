@@ -13,14 +13,15 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy import stats
-from torch import Tensor, nn
+from torch import nn
 
 from adpur.attacks.attack import Attack
 from adpur.attacks.pgd import PGD
 from adpur.defense.defense import Defense
 from adpur.errors import ConfigError
-from adpur.judging.judge import Bench, Found, judge
+from adpur.judging.judge import Draws, judge
 from adpur.judging.statistics import Estimate, mean_accuracy
+from adpur.judging.trial import Examples, Trial
 from adpur.keyed.noise import Noise
 from adpur.models.networks import Networks
 from adpur.papers.revpure.theorem.noisy import CENTRE, Ball, HalfSpace, Newton, Unmoved
@@ -28,8 +29,6 @@ from adpur.purify.presets import one_shot
 from adpur.threat.ball import L2
 from adpur.threat.knowledge import Knowledge
 from adpur.threat.losses import Margin
-from adpur.threat.oracle import Oracle
-from adpur.threat.trace import Trace
 
 SIGMA = 2.0**-10
 """The noise in [0, 1] units: so small that no image of the experiment leaves the range."""
@@ -78,12 +77,9 @@ class Setting(ABC):
         purifier = one_shot(2 * SIGMA, clamp=False)  # diffused on [-1, 1], where lengths double
         defense = Defense(purifier, Networks(self.classifier(), Unmoved(self.n)), rows=512)
 
-        def search(x: Tensor, y: Tensor, noise: Noise, known: Knowledge, trace: Trace) -> Found:
-            oracle = Oracle(defense, purifier, y, noise, known, Margin(), trace=trace)
-            return Found(attack.run(oracle, x))
-
-        noise, bench = Noise(torch.arange(trials), seed), Bench(draws=1, select=1)
-        verdict = judge(defense, x, y, noise, bench, search, self.knowledge, L2(), attack.eps)
+        images = Examples(x, y, Noise(torch.arange(trials), seed))
+        trial = Trial(defense, attack, knowledge=self.knowledge)
+        verdict = judge(defense, images, Draws(1, select=1), trial)
         wrong = np.array([s.predictions for s in verdict.scores], dtype=np.float64)
         return Check(mean_accuracy(wrong, level), self.exact, self.printed)
 
