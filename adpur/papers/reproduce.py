@@ -146,13 +146,13 @@ def _score_norms(table: Table) -> Iterator[str]:
     from adpur.models.checkpoints.files import find_weights
     from adpur.purify.levels.reference import reference
 
-    for weights, *measured in sorted(score_norms(_yaml(table.file))):
+    for weights, horizon, levels, continuous, noised in sorted(score_norms(_yaml(table.file))):
         try:
             find_weights(weights)
         except ConfigError:
             continue  # said already
         try:
-            reference(weights, *measured)
+            reference(weights, horizon, levels, continuous, noised)
         except ConfigError:
             yield f"score norms: {table.notes['score norms']}"
 
