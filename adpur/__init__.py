@@ -47,7 +47,7 @@ _HOMES = {
     "adpur.diffusion.grid": [
         "Counted", "Even", "Grid", "Inclusive", "Karras", "OneShot", "Strided", "Subsequence",
     ],
-    "adpur.diffusion.guidance": ["MSE", "SSIM", "Guidance"],
+    "adpur.diffusion.guidance": ["MSE", "SSIM", "Guidance", "ReleasedMSE", "ReleasedSSIM"],
     "adpur.diffusion.schedule": ["VE", "DiscreteVP", "LinearVP", "NoiseSchedule", "RectifiedFlow"],
     "adpur.diffusion.step": ["Corrected", "Ancestral", "EulerMaruyama", "Heun", "Step"],
     "adpur.errors": ["AttackError", "ConfigError"],

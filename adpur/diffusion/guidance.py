@@ -1,8 +1,8 @@
 """GDMP: the reverse process pulled towards the diffused input (Wang et al. 2022)."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,6 @@ from adpur.diffusion.schedule import NoiseSchedule
 from adpur.errors import ConfigError
 from adpur.keyed.noise import Noise, Stream
 from adpur.types import expand
-
-Variance = Literal["posterior", "large"]
-"""Sigma_t of the shift: the posterior variance, as GDMP prints it, or DDPM's fixed-large beta_t,
-as its released code has it for CIFAR-10."""
 
 
 class Guidance(ABC):
@@ -42,18 +38,83 @@ class MSE(Guidance):
     (GDMP Eq. 8 and 9); `budget` is the perturbation it expects, in grey levels. The mean runs over
     an image's own pixels, 3072 in the published `scale`: 8x8 images want 1250. Where 2 Sigma_t s_t
     / pixels exceeds 2, the pull overshoots and the process diverges.
-
-    Args:
-        scale, budget: see above.
-        variance: Sigma_t, `posterior` (the paper's) or `large` (see `Variance`).
-        batch: as released the mean runs over a whole batch, so that an image's pull is divided by
-            the number of its batch mates: this many, whatever the batch here. 1 is the image alone.
     """
 
     scale: float = 6e4
     budget: float = 8.0
-    variance: Variance = "posterior"
-    batch: int = 1
+
+    def __post_init__(self) -> None:
+        _check(self.scale, self.budget)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Any can."""
+
+    def shift(
+        self, x: Tensor, reference: Tensor, t: Tensor, s: Tensor, schedule: NoiseSchedule,
+        noise: Noise,
+    ) -> Tensor:  # fmt: skip
+        """In closed form."""
+        strength = _strength(self.scale, self.budget, t, s, schedule)
+        return _towards(x, reference, t, schedule, noise, strength)
+
+
+@dataclass(frozen=True)
+class SSIM(Guidance):
+    """Sigma_t s_t grad_{x_t} SSIM(x_t, ref_t), with the same s_t as `MSE`.
+
+    Args:
+        scale, budget: see `MSE`; 7e4 and 8 for CIFAR-10, 1000 and 4 for ImageNet.
+        width: standard deviation of SSIM's Gaussian window, in pixels.
+    """
+
+    scale: float = 7e4
+    budget: float = 8.0
+    width: float = 1.5
+
+    def __post_init__(self) -> None:
+        _check(self.scale, self.budget)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """The window and the border SSIM drops must leave pixels."""
+        border = _border(self.width)
+        if min(shape[1:]) <= 2 * border:
+            raise ConfigError(
+                f"SSIM of width {self.width} drops {border} pixels on each side of {shape[1:]} "
+                "images; write a smaller width"
+            )
+
+    def shift(
+        self, x: Tensor, reference: Tensor, t: Tensor, s: Tensor, schedule: NoiseSchedule,
+        noise: Noise,
+    ) -> Tensor:  # fmt: skip
+        """By autograd, whose graph is kept where the step itself is differentiated."""
+
+        def likeness(x: Tensor, target: Tensor) -> Tensor:
+            found = ssim(x, target, sigma=self.width, reduction="none", data_range=2.0)
+            assert isinstance(found, Tensor)
+            return found
+
+        strength = _strength(self.scale, self.budget, t, s, schedule)
+        return _uphill(likeness, x, reference, t, s, schedule, noise, strength)
+
+
+@dataclass(frozen=True)
+class ReleasedMSE(Guidance):
+    """`MSE` as GDMP's code has it.
+
+    Args:
+        scale, budget: see `MSE`.
+        batch: the code's mean runs over a whole batch, so that an image's pull is divided by the
+            number of its batch mates: this many, however many are at hand here. 1 is the image
+            alone; its CIFAR-10 configuration has 100.
+        large: Sigma_t of the shift is DDPM's fixed-large beta_t, as with its CIFAR-10 network;
+            False is the posterior's.
+    """
+
+    scale: float = 6e4
+    budget: float = 8.0
+    batch: int = 100
+    large: bool = True
 
     def __post_init__(self) -> None:
         _check(self.scale, self.budget, self.batch)
@@ -66,71 +127,61 @@ class MSE(Guidance):
         noise: Noise,
     ) -> Tensor:  # fmt: skip
         """In closed form."""
-        target = schedule.diffuse(reference, t, noise.normal(x, Stream.GUIDANCE))
-        strength = _strength(self.scale, self.budget, t, s, schedule, self.variance) / self.batch
-        return expand(2 * strength / x[0].numel(), x) * (target - x)
+        strength = _strength(self.scale, self.budget, t, s, schedule, self.large) / self.batch
+        return _towards(x, reference, t, schedule, noise, strength)
 
 
 @dataclass(frozen=True)
-class SSIM(Guidance):
-    """Sigma_t s_t grad_{x_t} SSIM(x_t, ref_t), with the same s_t as `MSE`.
+class ReleasedSSIM(Guidance):
+    """`SSIM` as GDMP's code has it: windows over the edge see zeros, and every pixel counts.
+
+    Its package's constants are of range 1, on images in [-1, 1], whose range is 2; the window is
+    11 x 11 of standard deviation 1.5.
 
     Args:
-        scale, budget: see `MSE`; 7e4 and 8 for CIFAR-10, 1000 and 4 for ImageNet.
-        width: standard deviation of SSIM's Gaussian window, in pixels; 1.5 is an 11 x 11 window.
-        variance, batch: see `MSE`.
-        data_range: L in SSIM's constants (0.01 L)^2 and (0.03 L)^2. Signed images have range 2;
-            the released code leaves its package's 1.
-        padded: as released, windows over the edge see zeros and every pixel counts; by default
-            only windows that lie inside do, as SSIM is defined (Wang et al. 2004).
+        scale, budget: see `SSIM`.
+        batch, large: see `ReleasedMSE`.
     """
 
     scale: float = 7e4
     budget: float = 8.0
-    width: float = 1.5
-    variance: Variance = "posterior"
-    batch: int = 1
-    data_range: float = 2.0
-    padded: bool = False
+    batch: int = 100
+    large: bool = True
 
     def __post_init__(self) -> None:
         _check(self.scale, self.budget, self.batch)
-        if not (self.width > 0 and self.data_range > 0):
-            raise ConfigError(
-                f"SSIM needs width and data_range > 0, got {self.width} and {self.data_range}"
-            )
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """The window and the border SSIM drops must leave pixels; zero padding drops none."""
-        border = 0 if self.padded else _border(self.width)
-        if min(shape[1:]) <= 2 * border:
-            raise ConfigError(
-                f"SSIM of width {self.width} drops {border} pixels on each side of {shape[1:]} "
-                "images; write a smaller width"
-            )
+        """Any can: zero padding drops no border."""
 
     def shift(
         self, x: Tensor, reference: Tensor, t: Tensor, s: Tensor, schedule: NoiseSchedule,
         noise: Noise,
     ) -> Tensor:  # fmt: skip
         """By autograd, whose graph is kept where the step itself is differentiated."""
-        inputs = (x, reference, t, s)
-        differentiated = torch.is_grad_enabled() and any(v.requires_grad for v in inputs)
-        with torch.enable_grad():
-            target = schedule.diffuse(reference, t, noise.normal(x, Stream.GUIDANCE))
-            x = x if x.requires_grad else x.detach().requires_grad_()
-            likeness = self._likeness(x, target)
-            (pull,) = torch.autograd.grad(likeness.sum(), x, create_graph=differentiated)
-        strength = _strength(self.scale, self.budget, t, s, schedule, self.variance) / self.batch
-        return expand(strength, x) * pull
+        strength = _strength(self.scale, self.budget, t, s, schedule, self.large) / self.batch
+        return _uphill(padded_ssim, x, reference, t, s, schedule, noise, strength)
 
-    def _likeness(self, x: Tensor, target: Tensor) -> Tensor:
-        """SSIM of each image, `(B,)`."""
-        if self.padded:
-            return padded_ssim(x, target, self.width, self.data_range)
-        found = ssim(x, target, sigma=self.width, reduction="none", data_range=self.data_range)
-        assert isinstance(found, Tensor)
-        return found
+
+def _towards(
+    x: Tensor, reference: Tensor, t: Tensor, schedule: NoiseSchedule, noise: Noise, strength: Tensor
+) -> Tensor:
+    """`strength` times the gradient of -mean (x_t - ref_t)^2, the mean over an image's pixels."""
+    target = schedule.diffuse(reference, t, noise.normal(x, Stream.GUIDANCE))
+    return expand(2 * strength / x[0].numel(), x) * (target - x)
+
+
+def _uphill(
+    likeness: Callable[[Tensor, Tensor], Tensor], x: Tensor, reference: Tensor, t: Tensor,
+    s: Tensor, schedule: NoiseSchedule, noise: Noise, strength: Tensor,
+) -> Tensor:  # fmt: skip
+    """`strength` times the gradient of each image's `likeness` to the diffused reference."""
+    differentiated = torch.is_grad_enabled() and any(v.requires_grad for v in (x, reference, t, s))
+    with torch.enable_grad():
+        target = schedule.diffuse(reference, t, noise.normal(x, Stream.GUIDANCE))
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        (pull,) = torch.autograd.grad(likeness(x, target).sum(), x, create_graph=differentiated)
+    return expand(strength, x) * pull
 
 
 def padded_ssim(x: Tensor, y: Tensor, width: float = 1.5, data_range: float = 1.0) -> Tensor:
@@ -163,26 +214,27 @@ def _border(width: float) -> int:
 
 
 def _strength(
-    scale: float, budget: float, t: Tensor, s: Tensor, schedule: NoiseSchedule, variance: Variance
+    scale: float, budget: float, t: Tensor, s: Tensor, schedule: NoiseSchedule, large: bool = False
 ) -> Tensor:
     """Sigma_t s_t, fp64 `(B,)`; 0 where nothing moves."""
     ratio = schedule.sigma(t) / schedule.alpha(t)
-    return scale * 3 * 255 / (2 * budget) * ratio * _sigma(t, s, schedule, variance)
+    variance = _large(t, s, schedule) if large else schedule.posterior_variance(t, s)
+    return scale * 3 * 255 / (2 * budget) * ratio * variance
 
 
-def _sigma(t: Tensor, s: Tensor, schedule: NoiseSchedule, variance: Variance) -> Tensor:
-    """Sigma_t of the shift, fp64 `(B,)` (see `Variance`)."""
-    if variance == "posterior":
-        return schedule.posterior_variance(t, s)
-    # The last step's beta is replaced, as in DDPM's released table, whose logarithm is taken: by
-    # the posterior variance of a step as long that ends where this one sets out.
+def _large(t: Tensor, s: Tensor, schedule: NoiseSchedule) -> Tensor:
+    """DDPM's fixed-large variance, fp64 `(B,)`: beta_t, but for the step to 0.
+
+    Its released table, whose logarithm is taken, has the second step's posterior variance there;
+    so here, of a step as long that ends where this one sets out.
+    """
     shrink = schedule.alpha(t) / schedule.alpha(s)
     beta = schedule.sigma(t) ** 2 - (shrink * schedule.sigma(s)) ** 2
     last = schedule.posterior_variance((t + t - s).clamp_max(schedule.end), t)
     return torch.where(t > s, torch.where(s > 0, beta, last), 0.0)
 
 
-def _check(scale: float, budget: float, batch: int) -> None:
+def _check(scale: float, budget: float, batch: int = 1) -> None:
     if not (scale >= 0 and budget > 0 and batch >= 1):
         raise ConfigError(
             f"guidance needs scale >= 0, budget > 0 and batch >= 1, got {scale}, {budget} and "

@@ -20,7 +20,7 @@ from adpur.defense.defense import Defense
 from adpur.defense.gradient import BPDA
 from adpur.diffusion.adapters import EpsDenoiser
 from adpur.diffusion.denoiser import Denoiser
-from adpur.diffusion.guidance import MSE, SSIM, Guidance
+from adpur.diffusion.guidance import MSE, SSIM, Guidance, ReleasedMSE, ReleasedSSIM
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.keyed.noise import Noise, Source, Stream
 from adpur.models.lean import LeanUNet
@@ -59,7 +59,7 @@ def small_unet(size: int = 8) -> Denoiser:
         # norms' weights start at 1 and stay near it, biases at 0 (or, before they are drawn, near)
         centre = float(value.dim() == 1 and bool((value == 1).all()))
         value.data = spread * z + centre
-    net.out_conv.weight.data *= GAIN
+    net.get_parameter("out_conv.weight").data *= GAIN
     return EpsDenoiser(net.eval(), DiscreteVP(), (1, size, size))
 
 
@@ -135,10 +135,9 @@ class Pair(NamedTuple):
     measure: Callable[[], float]
 
 
-def guided(lab: Lab, **changed: object) -> Purifier:
-    """Two rounds of MSE-guided GDMP as in the paper, something of the guidance changed."""
-    pull = replace(MSE(lab.scale), **changed)  # type: ignore[arg-type]
-    return gdmp(36, 2, guidance=pull)
+def guided(lab: Lab, batch: int = 1, large: bool = False) -> Purifier:
+    """Two rounds of MSE-guided GDMP, of the paper unless something is said of the guidance."""
+    return gdmp(36, 2, guidance=ReleasedMSE(lab.scale, batch=batch, large=large))
 
 
 def own_input() -> float:
@@ -160,7 +159,7 @@ def batch() -> float:
 
 def variance() -> float:
     """Sigma in GDMP's shift: beta_t, and the posterior's."""
-    return SMALL.apart(guided(SMALL, variance="large"), guided(SMALL))
+    return SMALL.apart(guided(SMALL, large=True), guided(SMALL))
 
 
 def whole() -> float:
@@ -179,8 +178,7 @@ def ssim() -> float:
         shift = guidance.shift(schedule.diffuse(x, t, eps), x, t, t - 1, schedule, lab.noise)
         return shift.flatten(1)
 
-    code = SSIM(padded=True, data_range=1.0)
-    return torch.cosine_similarity(pull(SSIM()), pull(code), dim=1).mean().item()
+    return torch.cosine_similarity(pull(SSIM()), pull(ReleasedSSIM()), dim=1).mean().item()
 
 
 def vp() -> float:

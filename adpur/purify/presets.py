@@ -23,7 +23,7 @@ from adpur.diffusion.grid import (
     Strided,
     Subsequence,
 )
-from adpur.diffusion.guidance import MSE, SSIM, Guidance, Variance
+from adpur.diffusion.guidance import Guidance, ReleasedMSE, ReleasedSSIM
 from adpur.diffusion.schedule import VE, DiscreteVP, LinearVP, NoiseSchedule
 from adpur.diffusion.step import Ancestral, Corrected, EulerMaruyama, Heun, Step
 from adpur.errors import ConfigError
@@ -262,11 +262,10 @@ def gdmp_released(
             no batch here. 1 is an image alone.
         schedule: whose steps; the network's own by default.
     """
-    shift: Variance = "large" if large else "posterior"
     pull: dict[str | None, Guidance | None] = {
         None: None,
-        "mse": MSE(6e4 if scale is None else scale, budget, shift, batch),
-        "ssim": SSIM(7e4 if scale is None else scale, budget, 1.5, shift, batch, 1.0, padded=True),
+        "mse": ReleasedMSE(6e4 if scale is None else scale, budget, batch, large),
+        "ssim": ReleasedSSIM(7e4 if scale is None else scale, budget, batch, large),
     }
     step = Ancestral(variance="fixed_large" if large else "posterior", clip=True)
     one = Diffusion(

@@ -84,6 +84,12 @@ CASES = [
         ),
         0.9999,
     ),
+    Case(
+        "pgd-mean-logits",
+        lambda eps, norm: PGD(eps, steps=2, norm=norm, eot=2, mean_logits=True),
+        lambda eps, norm: PGD(eps, steps=20, norm=norm, eot=2, step_size=0.02, mean_logits=True),
+        0.9999,
+    ),
     Case("fgsm", lambda eps, norm: fgsm(eps, norm, 2), lambda eps, norm: fgsm(eps, norm), 0.9999),
     Case(
         "random",
