@@ -25,7 +25,7 @@ class WhitenedConvNet(nn.Module):
         in_channels, classes: of the images and the labels.
 
     >>> sum(p.numel() for p in WhitenedConvNet().parameters())
-    838880
+    837472
     """
 
     def __init__(
