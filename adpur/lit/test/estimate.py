@@ -22,6 +22,7 @@ from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.test.evaluation import Evaluation
 from adpur.lit.test.protocol import StandardV1
 from adpur.lit.test.robustness import Robustness
+from adpur.lit.test.row import check_rows
 from adpur.models.networks import Networks
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
@@ -108,6 +109,7 @@ class Estimate:
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, Robustness | StandardV1):
                 callback.setup(trainer, model, "test")
+        check_rows(model.defenses, model.attacks.values(), data, self.device)
         for defense in model.defenses.values():
             defense.workers = model.workers or idle_cores(trainer)
         self._asked: dict[str, Asked] = {}
