@@ -28,6 +28,7 @@ from adpur import (
     Square,
 )
 from adpur.judging.judge import Bench, judge
+from adpur.lit.test.estimate import estimate
 from adpur.models.gate import first_look, lost, refuse_batch_mates
 from adpur.models.logits import LogitsError
 
@@ -203,6 +204,9 @@ def test_a_gradient_that_does_not_arrive_is_known_before_the_run(
     with pytest.raises(ConfigError, match=match):
         trainer(tmp_path / "pgd", blocks).test(module, Toy(4), verbose=False)
     assert not list((tmp_path / "pgd").glob("rows-*"))  # before any work
+    module = Evaluation(nets, {"d": Row(Identity())}, draws=2, rows=8, trust="none", gallery=0)
+    with pytest.raises(ConfigError, match=match):
+        list(estimate(trainer(tmp_path / "dry", blocks), module, Toy(4), 1))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 64])

@@ -33,6 +33,9 @@ from adpur.purify.base import Identity
 from adpur.report.table import show_run
 from adpur.threat.ball import L2, Linf
 
+MOVED = (nn.modules.batchnorm._BatchNorm, nn.modules.dropout._DropoutNd)
+"""Layers that training changes."""
+
 SETS: dict[str, Callable[..., ImageData]] = {"digits": Digits, "cifar10": Cifar10}
 
 
@@ -112,7 +115,26 @@ def imported(target: str) -> nn.Module:
         raise ConfigError(f"{target} is {type(found).__name__}, not something to call")
     if not isinstance(found, nn.Module) and not _required(found):
         found = found()
+    for name, layers in training(found).items():
+        print(
+            f"adpur: {target} calls `{name}` in training mode ({layers}): write {name}.eval(), "
+            "unless that is the defence"
+        )
     return Imported(target, held, found)
+
+
+def training(found: Any) -> dict[str, str]:
+    """The modules that a function calls by name and that act otherwise while they are trained."""
+    if isinstance(found, nn.Module) or not inspect.isfunction(inspect.unwrap(found)):
+        return {}
+    seen = inspect.getclosurevars(inspect.unwrap(found))
+    told = {}
+    for name, value in {**seen.globals, **seen.nonlocals}.items():
+        parts = value.modules() if isinstance(value, nn.Module) else ()
+        kinds = {type(part).__name__ for part in parts if part.training and isinstance(part, MOVED)}
+        if kinds:
+            told[name] = ", ".join(sorted(kinds))
+    return told
 
 
 class Imported(nn.Module):

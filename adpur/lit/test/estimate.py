@@ -20,6 +20,7 @@ from adpur.keyed.rows import calls_everywhere
 from adpur.lit.cores import idle_cores, peak_memory
 from adpur.lit.data.base import Batch, ImageData
 from adpur.lit.test.evaluation import Evaluation
+from adpur.lit.test.row import check_rows
 from adpur.models.networks import Networks
 from adpur.purify.base import Identity
 from adpur.purify.still import Still
@@ -104,6 +105,7 @@ class Estimate:
         self.model, self.data, self.device = model, data, trainer.strategy.root_device
         model.to(self.device)
         model.read_blocks(trainer.callbacks, data.classes)  # type: ignore[attr-defined]
+        check_rows(model.defenses, model.placed(), data, self.device)
         for defense in model.defenses.values():
             defense.workers = model.workers or idle_cores(trainer)
         self._asked: dict[str, Asked] = {}

@@ -126,6 +126,19 @@ def test_one_line_says_what_to_do(
     assert len(error.strip().splitlines()) == 1
 
 
+def test_a_functions_modules_in_training_mode_are_told(capsys: pytest.CaptureFixture) -> None:
+    source = (
+        "import torch\nlayer = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.Linear(2, 3))\n"
+    )
+    source += "@torch.no_grad()\ndef f(x):\n    return layer(x)\n"
+    Path("sleepy.py").write_text(source)
+    held = imported("sleepy:f")
+    said = "adpur: sleepy:f calls `layer` in training mode (Dropout): write layer.eval(), unless"
+    assert said in capsys.readouterr().out
+    sys.modules["sleepy"].layer.eval()
+    assert imported("sleepy:f").told == held.told and capsys.readouterr().out == ""
+
+
 def test_labels_beyond_the_classes_are_refused(capsys: pytest.CaptureFixture) -> None:
     np.savez("nine.npz", x=X.numpy(), y=np.full(6, 9))
     assert main(["audit", "mine:net", "--data", "nine.npz", "--eps", "0.3", "--device", "cpu"]) == 2
