@@ -23,6 +23,7 @@ usage: adpur COMMAND [-c NAME|FILE ...] [--key=value ...]
   audit      any classifier, standard protocol           adpur audit FILE:NET --data digits --eps .1
   predict    purify a folder of images into another      adpur predict -c ssni_digits IN OUT
   calibrate  measure SSNI's score norms of weights       adpur calibrate digits/diffusion
+  fetch      a published checkpoint, when asked for      adpur fetch ddpm-cifar10
   convert    others' checkpoints into weights folders    adpur convert FILE.pkl OUT
   weights    known checkpoints, or what a folder holds   adpur weights digits/diffusion
   report     tables, curves and a page of finished runs  adpur report runs/ssni_digits
@@ -41,8 +42,8 @@ Results go to runs/<config name>; the same command continues an unfinished run.
 
 
 MODULES = (
-    "audit", "predict", "calibrate", "convert", "weights", "report", "dashboard", "reproduce",
-    "analyse",
+    "audit", "predict", "calibrate", "fetch", "convert", "weights", "report", "dashboard",
+    "reproduce", "analyse",
 )  # fmt: skip
 """Commands with a module of their own in `adpur.cli.commands`, or in `adpur.papers`."""
 PAPERS = ("reproduce", "analyse")

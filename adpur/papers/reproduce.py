@@ -126,8 +126,11 @@ def recipe(name: str) -> str:
 
     for known in KNOWN:
         if known.name == name:
+            if known.repo:
+                return f"adpur fetch {name} ({known.source}; {known.licence})"
             use = known.use.replace("FILE", known.file).replace("FOLDER", name)
-            return f"{known.file} of {known.source}; {use}; as folder {name} {WHERE}"
+            how = f"adpur fetch {name} --url ADDRESS, or {use}; as folder {name} {WHERE}"
+            return f"{known.file} of {known.source}; {how}"
     return f"adpur fit {shlex.join(fit(name))}"
 
 

@@ -1,7 +1,7 @@
 """Public checkpoints the papers use: where each comes from, its licence, and how adpur reads it.
 
-Nothing here is fetched. A checksum is written down only where a copy was hashed, an accuracy only
-where a source states it.
+Nothing here is fetched unasked (`adpur fetch`). A checksum is written down only where a copy was
+hashed, an accuracy only where a source states it.
 """
 
 import hashlib
@@ -26,6 +26,12 @@ class Checkpoint:
         use: the command that makes a folder of it, or how the folder is used as it is.
         sha256: of the file, `unknown` where no copy was seen.
         accuracy: clean accuracy with its source, for classifiers.
+        repo: its repository on Hugging Face; empty where it is published elsewhere, and then
+            `adpur fetch` wants the address (`--url`).
+        files: what to fetch of that repository.
+        revision: of that repository; `adpur fetch` records the commit it stood for.
+        config: `config.json` to write beside them, for a network whose repository has none of ours.
+        mean, std: what a classifier's images are normalised with, where its file does not say.
     """
 
     name: str
@@ -35,18 +41,33 @@ class Checkpoint:
     use: str = CONVERT
     sha256: str = UNKNOWN
     accuracy: str = ""
+    repo: str = ""
+    files: tuple[str, ...] = ()
+    revision: str = "main"
+    config: str = ""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""ImageNet's."""
 
 
 def _timm(architecture: str, called: str, accuracy: str = "") -> Checkpoint:
     """Torchvision's first ImageNet classifier of an architecture, as timm publishes it."""
+    config = (
+        f'{{"architecture": "{architecture}", "init_args": {{"num_classes": 1000}}, "shape": '
+        '[3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}'
+    )
     return Checkpoint(
         f"{architecture.replace('_', '-')}-imagenet",
         f"timm/{architecture}.tv_in1k on Hugging Face: torchvision's first {called}, 3x224x224",
         "model.safetensors",
         "BSD-3-Clause",
-        f'put beside it config.json: {{"architecture": "{architecture}", "init_args": '
-        '{"num_classes": 1000}, "shape": [3, 224, 224], "mean": [0.485, 0.456, 0.406], "std": '
-        "[0.229, 0.224, 0.225]}",
+        f"adpur fetch, or put beside it config.json: {config}",
+        repo=f"timm/{architecture}.tv_in1k",
+        files=("model.safetensors",),
+        config=config,
         accuracy=accuracy,
     )
 
@@ -58,6 +79,8 @@ KNOWN = (
         "diffusion_pytorch_model.safetensors",
         "Apache-2.0",
         "keep it beside its config.json and scheduler_config.json; name the folder as `denoiser`",
+        repo="google/ddpm-cifar10-32",
+        files=("config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors"),
     ),
     Checkpoint(
         "score-sde-cifar10",
@@ -90,6 +113,8 @@ KNOWN = (
         "MIT (the code)",
         f"{CONVERT} --mean 0 --std 1",
         accuracy="94.78 (RobustBench)",
+        mean=(0.0,),
+        std=(1.0,),
     ),
     Checkpoint(
         "resnet20-cifar10",
@@ -99,6 +124,8 @@ KNOWN = (
         NORMALISED,
         sha256="12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8",
         accuracy="91.73 (its authors)",
+        mean=MEAN,
+        std=STD,
     ),
     Checkpoint(
         "resnet56-cifar10",
@@ -108,6 +135,8 @@ KNOWN = (
         NORMALISED,
         sha256="4bfd97631478d6b638d2764fd2baff3edb1d7d82252d54439343b6596b9b5367",
         accuracy="93.39 (its authors)",
+        mean=MEAN,
+        std=STD,
     ),
     _timm("resnet50", "ResNet-50", "76.15 (ScoreOpt, Table 13)"),
     _timm("resnet152", "ResNet-152"),
@@ -125,6 +154,11 @@ def sha256(file: Path) -> str:
 def named(file: Path) -> Iterator[Checkpoint]:
     """Known checkpoints published under this file name; a name alone proves nothing."""
     return (known for known in KNOWN if known.file == file.name)
+
+
+def called(name: str) -> Checkpoint | None:
+    """The known checkpoint of adpur's short name."""
+    return next((known for known in KNOWN if known.name == name), None)
 
 
 def hashed(digest: str) -> Checkpoint | None:

@@ -10,17 +10,20 @@ import torch
 from torch import nn
 
 from adpur.errors import ConfigError
+from adpur.models.checkpoints.catalogue import called
 from adpur.models.checkpoints.tensors import read_weights
 
+FETCHED = Path("runs/weights")
+"""Where `adpur fetch` puts folders, below the working folder."""
 UNET_FILE = "diffusion_pytorch_model.safetensors"
 COUNTS = {"layers_per_block", "num_blocks", "blocks", "depth", "depths", "layers"}
 """Keys of configs that say how often something is repeated."""
 
 
 def find_weights(name: str | Path) -> Path:
-    """The folder `name`: as a path, under $ADPUR_WEIGHTS_PATH, or among the shipped weights."""
+    """The folder `name`: a path, under $ADPUR_WEIGHTS_PATH, fetched, or among those shipped."""
     extra = filter(None, os.environ.get("ADPUR_WEIGHTS_PATH", "").split(os.pathsep))
-    for base in (Path(), *map(Path, extra), _shipped()):
+    for base in (Path(), *map(Path, extra), FETCHED, _shipped()):
         if (base / name).is_dir():
             return base / name
     if Path(name).is_file():
@@ -31,7 +34,25 @@ def find_weights(name: str | Path) -> Path:
             "models of EDM, score_sde and guided-diffusion: adpur convert FILE OUT_FOLDER"
         )
     have = ", ".join(shipped_weights())
-    raise ConfigError(f"weights {str(name)!r} not found as a folder; shipped: {have}")
+    mend = f"; adpur fetch {name} gets it" if called(str(name)) else ""
+    raise ConfigError(f"weights {str(name)!r} not found as a folder{mend}; shipped: {have}")
+
+
+def check_there(*names: str) -> None:
+    """Raise one `ConfigError` that says all of the weights folders that are not there."""
+    lacking = []
+    for name in dict.fromkeys(names):
+        try:
+            find_weights(name)
+        except ConfigError as error:
+            lacking.append((name, error))
+    if len(lacking) == 1:
+        raise lacking[0][1]
+    if lacking:
+        known = [name for name, _ in lacking if called(name)]
+        mend = f"; adpur fetch {' and adpur fetch '.join(known)} gets them" if known else ""
+        told = ", ".join(repr(name) for name, _ in lacking)
+        raise ConfigError(f"weights {told} not found as folders{mend}")
 
 
 def shipped_weights() -> list[str]:

@@ -18,7 +18,7 @@ from adpur.diffusion.adapters import DiffusersNet, EpsDenoiser
 from adpur.diffusion.denoiser import Denoiser
 from adpur.diffusion.schedule import DiscreteVP
 from adpur.errors import ConfigError
-from adpur.models.checkpoints.files import UNET_FILE, filled, find_weights, state_of
+from adpur.models.checkpoints.files import UNET_FILE, check_there, filled, find_weights, state_of
 from adpur.models.checkpoints.folder import OWN, build_own, load_own, save_own
 from adpur.models.checkpoints.heads import check_outputs, check_unet, denoiser_of, head_of
 from adpur.models.checkpoints.json_file import read_json, write_json
@@ -51,6 +51,7 @@ def pretrained(classifier: str, denoiser: str | None = None, scorer: str | None 
 
     A diffusion model whose config leaves its image size open takes the classifier's.
     """
+    check_there(*filter(None, (classifier, denoiser, scorer)))
     net = load_classifier(classifier)
     size = net.shape[1:]
     return Networks(
