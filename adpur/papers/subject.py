@@ -1,8 +1,7 @@
 """What an analysis looks at: a row of a test config, its images, and who attacks it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -52,7 +51,7 @@ class Subject:
     draws: Draws
     images: Examples
     blocks: tuple[AttackBlock, ...] = ()
-    sources: Mapping[str, Defense] = MappingProxyType({})
+    sources: Mapping[str, Defense] = field(default_factory=dict)
     tell: Callable[[str], None] = silent
     split: Callable[[Split, int], Examples] = nowhere
 

@@ -34,7 +34,7 @@ def config(folder: Path, blocks: str) -> str:
 
 def test_every_attack_is_reached_from_yaml(tmp_path: Path) -> None:
     cli = parse("test", ["-c", config(tmp_path, BLOCKS), "--trainer.logger=false"])
-    blocks = {c.name: c for c in cli.trainer.callbacks if isinstance(c, Robustness)}
+    blocks = {c.block.name: c.block for c in cli.trainer.callbacks if isinstance(c, Robustness)}
     assert list(blocks) == [
         "fgsm",
         "random",
