@@ -15,6 +15,14 @@ torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 
 
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """As many in every test, whatever `--threads` the one before it gave."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def forks() -> Iterator[None]:
     """One thread, for a file that forks: GNU OpenMP's threads do not live on in a forked process.
