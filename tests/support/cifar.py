@@ -28,6 +28,7 @@ def tiny_cifar_weights(folder: Path) -> None:
     denoiser = EpsDenoiser(DiffusersNet(unet), DiscreteVP(), (3, 32, 32)).eval()
     for name in ("diffusion", "addt"):
         save_denoiser(denoiser, folder / name)
-        norms = Reference(30, 8, 20, 45, count=9, horizon=20, levels=20,
-                          scorer=fingerprint(denoiser))  # fmt: skip
-        save_reference(norms, folder / name)
+        for levels in (5, 20):
+            norms = Reference(30, 8, 20, 45, count=9, horizon=20, levels=levels,
+                              scorer=fingerprint(denoiser))  # fmt: skip
+            save_reference(norms, folder / name)
