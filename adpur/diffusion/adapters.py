@@ -172,16 +172,22 @@ class DiffusersNet(nn.Module):
 
     def extra_repr(self) -> str:
         """The constructor's arguments, which modules alone do not show."""
-        config = dict(self.unet.config)  # type: ignore[arg-type]
-        told = json.dumps({k: v for k, v in config.items() if k[0] != "_"}, sort_keys=True)
+        told = json.dumps(self._config, sort_keys=True)
         # what was hashed before there was a scale stays as it was
         return told if self.label_scale == 1 else f"{told}, label_scale={self.label_scale}"
 
     def fingerprinted(self) -> dict[str, Any]:
         """The arguments that are not at their default: a release of diffusers may add some."""
         known = inspect.signature(type(self.unet).__init__).parameters
-        config = json.loads(self.extra_repr())
-        return {k: v for k, v in config.items() if k not in known or v != _json(known[k].default)}
+        config = _json(self._config).items()
+        told = {k: v for k, v in config if k not in known or v != _json(known[k].default)}
+        return told if self.label_scale == 1 else told | {"label_scale": self.label_scale}
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """The model's constructor arguments, without what diffusers adds."""
+        config = dict(self.unet.config)  # type: ignore[arg-type]
+        return {k: v for k, v in config.items() if k[0] != "_"}
 
     def forward(self, x: Tensor, label: Tensor) -> Tensor:
         """The model's sample, without its output class."""

@@ -177,7 +177,7 @@ def test_fgsm_is_one_step_of_the_whole_radius() -> None:
 def test_pgd_chooses_among_iterates_on_selection_draws() -> None:
     base, x = random(noisy()), images(6)
     attack = PGD(0.3, steps=6, eot=1, step_size=0.3, candidates=3, select=8, loss=Margin())
-    kept = list(attack._kept(base, x))
+    kept = list(attack._iterates(base, x))
     values = torch.stack([base.value(v, 8) for v in kept])
     assert len(kept) == 3 and len(set(values.argmax(0).tolist())) > 1
     assert torch.equal(attack.run(base, x), torch.stack(kept)[values.argmax(0), torch.arange(6)])

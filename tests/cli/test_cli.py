@@ -173,8 +173,8 @@ def test_names_resolve_here_then_in_the_path_then_shipped(
             "fresh would set aside what other shards are writing",
         ),
         (
-            ["fit", "-c", "classifier_digits", "--dry-run"],
-            "dry-run belongs to adpur test, not to adpur fit",
+            ["validate", "-c", "classifier_digits", "--dry-run"],
+            "dry-run belongs to adpur test, not to adpur validate",
         ),
         (["fit", "-c", "ssni_digits"], "adpur fit needs a model of class Training, got Evaluation"),
         (
