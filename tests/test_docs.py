@@ -266,7 +266,8 @@ def page(away: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
 
 
 def stand_ins(away: Path, patch: pytest.MonkeyPatch) -> None:
-    tiny_cifar_weights(away / "runs/weights/cifar10")
+    for name in ("cifar10", "cifar10_full"):
+        tiny_cifar_weights(away / "runs/weights" / name)
     torch.save({"state_dict": CifarResNet(blocks=1).state_dict()}, away / "net.th")
     patch.setenv("ADPUR_CIFAR10", "unread")
     patch.setenv("ADPUR_CIFAR10_CLASSIFIER", str(away / "net.th"))

@@ -190,7 +190,7 @@ def test_every_ablation_of_the_docs_is_a_setting(
     from adpur.cli.run import parse
 
     monkeypatch.chdir(tmp_path)
-    tiny_cifar_weights(tmp_path / "runs/weights/cifar10")
+    tiny_cifar_weights(tmp_path / "runs/weights/cifar10_full")
     text = (Path(adpur.__file__).parents[1] / "docs/train.md").read_text()
     lines = re.findall(r"^adpur fit (-c \w+ --model\S.*?)(?: #.*)?$", text, re.M)
     assert len(lines) >= 10
