@@ -153,7 +153,8 @@ class Page:
             return None
         with self.patch.context() as patch:
             patch.setattr(sys, "argv", words[1:] if words[0] == "-m" else words)
-            patch.delitem(sys.modules, words[1] if words[0] == "-m" else "", raising=False)
+            for name in (words[1], f"{words[1]}.__main__") if words[0] == "-m" else ():
+                patch.delitem(sys.modules, name, raising=False)  # imported by another test
             if self.told == "parse":
                 patch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
                 with pytest.raises(Parsed):

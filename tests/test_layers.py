@@ -32,7 +32,7 @@ ONLY = {  # a package, and the places that may import it
     "lightning": ("lit", "cli"),
     "pytorch_lightning": (),
     "diffusers": ("models", "diffusion/adapters"),
-    "huggingface_hub": ("models/checkpoints/fetch",),
+    "huggingface_hub": ("models/checkpoints/fetch", "models/timm_nets"),
     "timm": ("models", "lit/fit/muon"),
     "wandb": ("lit/logging/loggers",),
     "wandb_workspaces": ("lit/logging/dashboard",),

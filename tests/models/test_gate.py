@@ -27,7 +27,8 @@ from adpur import (
     Seeded,
     Square,
 )
-from adpur.judging.judge import Bench, judge
+from adpur.judging.judge import Draws, judge
+from adpur.judging.trial import Examples
 from adpur.lit.test.estimate import estimate
 from adpur.models.gate import first_look, lost, refuse_batch_mates
 from adpur.models.logits import LogitsError
@@ -148,7 +149,7 @@ def test_what_is_not_finite_is_never_a_class(value: float) -> None:
         first_look(nets, X[:1], INDEX[:1], 4)
     defense, y = Defense(Identity(), nets, rows=4), torch.zeros(6, dtype=torch.int64)
     with pytest.raises(LogitsError, match=r"on 6 image\(s\), dataset rows 40, 41, 42, 43, 44, 45;"):
-        judge(defense, X, y, Noise(INDEX), Bench(2, 1))
+        judge(defense, Examples(X, y, Noise(INDEX)), Draws(2, 1))
 
 
 def test_the_images_that_are_not_finite_are_named() -> None:
@@ -161,7 +162,7 @@ def test_the_images_that_are_not_finite_are_named() -> None:
     defense = Defense(Identity(), Networks(Some()), rows=4)
     y = torch.zeros(6, dtype=torch.int64)
     with pytest.raises(LogitsError, match=r"on 2 image\(s\), dataset rows 42, 45; no class"):
-        judge(defense, X, y, Noise(INDEX), Bench(2, 1, random=False))
+        judge(defense, Examples(X, y, Noise(INDEX)), Draws(2, 1, random=False))
 
 
 class Jpeg(nn.Module):
@@ -244,8 +245,8 @@ def test_batch_mates_are_named_as_what_they_are(net: nn.Module, said: str, tmp_p
     trainer(tmp_path / "one", []).test(alone, Toy(4), verbose=False)
     with pytest.raises(ConfigError, match="other images of its batch"):  # and where no one looked
         judge(
-            Defense(Identity(), nets["default"], rows=4), X, torch.zeros(6, dtype=torch.int64),
-            Noise(INDEX), Bench(3, 1, random=False),
+            Defense(Identity(), nets["default"], rows=4),
+            Examples(X, torch.zeros(6, dtype=torch.int64), Noise(INDEX)), Draws(3, 1, random=False),
         )  # fmt: skip
 
 

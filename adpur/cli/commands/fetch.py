@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from adpur.errors import ConfigError
-from adpur.models.checkpoints.catalogue import KNOWN, Checkpoint, called
+from adpur.models.checkpoints import catalogue
+from adpur.models.checkpoints.catalogue import Checkpoint, called
 from adpur.models.checkpoints.fetch import Asked, fetch
 from adpur.models.checkpoints.files import FETCHED, find_weights
 
@@ -89,7 +90,7 @@ def _there(folder: str) -> bool:
 def _unknown(name: str) -> ConfigError:
     import difflib
 
-    names = [known.name for known in KNOWN]
+    names = [known.name for known in catalogue.KNOWN]
     near = difflib.get_close_matches(name, names) or names
     return ConfigError(
         f"{name}: neither a checkpoint nor a config; nearest: {', '.join(near)} (adpur weights, "
