@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the CIFAR-10 networks that adpur ships, and the two weaker diffusion models of docs/cifar10.md.
-# Run it twice, side by side: `cifar10_fits.sh first` and `cifar10_fits.sh second`, one core each (12 core hours in
-# all). Every fit resumes: after a crash or a reboot the same two commands go on. Wants ADPUR_CIFAR10 and adpur on PATH.
+# Run it twice, side by side: `cifar10_fits.sh first` and `cifar10_fits.sh second`, one core each (planned for 9 core
+# hours in all). Every fit resumes: after a crash or a reboot the same two commands go on. Wants ADPUR_CIFAR10 and adpur on PATH.
 set -euo pipefail
 export ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2  # so that any x86 machine continues with the same instructions
 export OMP_NUM_THREADS=1 WANDB_MODE=${WANDB_MODE:-offline}

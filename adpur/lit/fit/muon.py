@@ -20,8 +20,8 @@ class Muon(AdamW):
 
     A kernel of at least 8 filters is a matrix `(filters, rest)`. Its update is the orthogonal
     matrix nearest to the Nesterov momentum, by Newton-Schulz iteration (timm's, in fp32: timm's
-    own optimizer and torch's compute it in bf16, which takes twenty times as long on most CPUs
-    and rounds differently on each), times `lr` and a factor of the kernel's shape.
+    own optimizer and torch's compute it in bf16, which is slow on CPUs without bf16 arithmetic and
+    rounds more coarsely), times `lr` and a factor of the kernel's shape.
 
     Args:
         lr: learning rate of the kernels; of the order of AdamW's, or ten times more.

@@ -54,8 +54,8 @@ class Training(pl.LightningModule):
         compile: torch.compile's backend for the trained network, such as `inductor`; None for none.
         optimizer: its constructor, such as `adpur.Muon`; AdamW at `lr` with `weight_decay` if None.
             Its own learning rates count, and `lr` does not.
-        channels_last: keep the trained weights channels last. The same numbers up to rounding, for
-            networks of few channels in two thirds of the time on a CPU.
+        channels_last: keep the trained weights channels last. The same numbers up to rounding, and
+            faster for networks of few channels on a CPU.
         half: write the trained parameters in fp16, half the size. They are read back as fp32, and
             whatever is measured of the written network is measured of these rounded weights.
     """
